@@ -1,0 +1,112 @@
+"""The three things a data set is made of: a `Spec` (what it promises), a `Source` (delivers) and a `Batch` (delivered).
+
+Every data set module has
+
+    class Config(datasets.config.Config)                  its options, all with defaults
+    def open(cfg: Config, root: Path | None, split: "train" | "val" | "test") -> Source
+    DOWNLOAD: str                                         one line: what is fetched, how large, under which licence
+
+`open` raises `DataError` with one line where the data are missing or broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class DataError(RuntimeError):
+    """Data that are missing, incomplete or broken; one line with what, where and the command that mends it."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a method or an evaluation may rely on.
+
+    Attributes:
+        shape: one item: (C, H, W) image, (C, T) sound, (L, ...) a sequence of fragments.
+        labels: factor -> number of classes; 0 = continuous.
+        params: known generative parameters, or those of the applied transforms -> their width, e.g. {"rot": 1}.
+        views: number of views a batch holds.
+        rate: sample rate in Hz for sound, else None.
+        fingerprint: digest of the content, so that a result names the data it came from.
+        note: one line for the user, e.g. that only a part of the official set is present; "" if all is well.
+    """
+
+    shape: tuple[int, ...]
+    labels: dict[str, int] = field(default_factory=dict)
+    params: dict[str, int] = field(default_factory=dict)
+    views: int = 1
+    rate: int | None = None
+    fingerprint: str = ""
+    note: str = ""
+
+
+@dataclass
+class Batch:
+    """One batch of B items.
+
+    Attributes:
+        views: V tensors (B, *shape), float. Images are in [0, 1] as a source delivers them, and in [-0.5, 0.5] after
+            `Views`; sound in [-1, 1].
+        index: (B,) int64, position of each item in its split.
+        params: name -> (V, B, k), what was drawn for each view, in natural units (degrees, pixels, factors, masks).
+        units: name -> (V, B, 1), the same as the one number a target is built from, mostly in [0, 1].
+        labels: factor -> (B,) int64 or (B,) float.
+    """
+
+    views: list[Tensor]
+    index: Tensor
+    params: dict[str, Tensor] = field(default_factory=dict)
+    units: dict[str, Tensor] = field(default_factory=dict)
+    labels: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.index.shape[0])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`."""
+
+        def move(named: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.to(device, non_blocking=True) for name, value in named.items()}
+
+        return replace(
+            self,
+            views=[view.to(device, non_blocking=True) for view in self.views],
+            index=self.index.to(device),
+            params=move(self.params),
+            units=move(self.units),
+            labels=move(self.labels),
+        )
+
+
+@runtime_checkable
+class Source(Protocol):
+    """One split of a data set."""
+
+    spec: Spec
+
+    def __len__(self) -> int:
+        """Number of items."""
+        ...
+
+    def fetch(self, index: Tensor, rng: torch.Generator) -> Batch:
+        """A whole batch at once, never item by item. `index` is (B,) int64; `rng` drives draws such as crops of sound.
+
+        A source of whole images ignores `rng`.
+        """
+        ...
+
+
+def in_order(source: Source, batch_size: int, seed: int = 0) -> Iterator[Batch]:
+    """Every item of `source` once, in order, in batches of at most `batch_size`."""
+    for start in range(0, len(source), batch_size):
+        rng = torch.Generator().manual_seed(seed + start)
+        yield source.fetch(torch.arange(start, min(start + batch_size, len(source))), rng)

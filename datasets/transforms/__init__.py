@@ -1,0 +1,1 @@
+"""Batched transforms whose drawing (`sample`) and application (`apply`) are apart."""

@@ -1,0 +1,316 @@
+"""What a sweep's folder says: configurations, trials, checkpoints, results. Imports neither torch nor ray nor aim.
+
+    DIR/sweep.json            the resolved sweep, versions, code revision
+    DIR/ledger.jsonl          every event (see `ledger.py`); all below is folded from it by `Records.apply`
+    DIR/trials/ID/record.json      the same for one trial, for people and other programs
+    DIR/trials/ID/progress.jsonl   one line an epoch: {"epoch": 3, "loss": 9.1, ...}
+    DIR/trials/ID/attempt-N/epoch-NNNN/      checkpoints
+    DIR/trials/ID/attempt-N/...              artifacts of an evaluation
+
+All paths in events are relative to DIR, so that a sweep can be moved.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sweep.ledger import Event, read
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+LEDGER = "ledger.jsonl"
+MANIFEST = "sweep.json"
+
+Stage = Literal["pretrain", "features", "evaluation"]
+#   waiting -> running -> finished | failed | stopped;   running -> waiting at a rung, after a kill, for a retry
+Status = Literal["waiting", "running", "finished", "failed", "stopped"]
+ConfigurationState = Literal["running", "complete", "pruned", "failed"]
+
+
+class NotASweep(ValueError):
+    """A folder that holds no sweep, or one of another format; one line."""
+
+
+@dataclass
+class Checkpoint:
+    """A published checkpoint: `path` relative to the sweep's folder, `digest` over its content."""
+
+    epoch: int
+    path: str
+    digest: str
+
+
+@dataclass
+class Trial:
+    """One trial: a pretraining, the features of a checkpoint, or an evaluation of a checkpoint.
+
+    Attributes:
+        id: 16 hex digits of the digest of everything that determines the result.
+        name: the method's name, "features", or the evaluation's key in the sweep.
+        parent: of features and evaluations: the pretraining trial; `epoch`: of its checkpoint.
+        configuration: the number of the first configuration that asked for it.
+        metrics: pretraining: the last epoch's; evaluation: full names, `linear/all/val/top1`.
+        seconds: compute time over all attempts.
+        origin: folder of another sweep from which the finished result was taken, or "".
+    """
+
+    id: str
+    stage: Stage
+    name: str
+    config: dict[str, Any]
+    parent: str | None = None
+    epoch: int | None = None
+    configuration: int = 0
+    status: Status = "waiting"
+    attempts: int = 0
+    failures: int = 0
+    reason: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    origin: str = ""
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The last published checkpoint."""
+        return self.checkpoints[-1] if self.checkpoints else None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in ("finished", "failed", "stopped")
+
+
+@dataclass
+class Configuration:
+    """One point of the search space; it runs one pretraining per seed and is told to the sampler once, as the mean.
+
+    Attributes:
+        params: name in the space -> value (only the sampled ones).
+        source: "known" | "enqueued" | "warm" | "sampler".
+        trials: pretraining ids, one per seed.
+        rungs: epoch -> objective values, means over seeds.
+        values: final objective values, in the order of the sweep's objectives; [] while there are none.
+        spread: standard deviations over seeds, same order; 0.0 with one seed.
+        violation: largest violation of a constraint (<= 0 is feasible), None without constraints.
+    """
+
+    number: int
+    params: dict[str, Any]
+    source: str
+    trials: list[str]
+    state: ConfigurationState = "running"
+    rungs: dict[int, list[float]] = field(default_factory=dict)
+    judged: dict[int, str] = field(default_factory=dict)
+    values: list[float] = field(default_factory=list)
+    spread: list[float] = field(default_factory=list)
+    violation: float | None = None
+    reason: str = ""
+
+
+class Records:
+    """The state of a sweep, folded from its ledger.
+
+    Attributes:
+        directory: the sweep's folder.
+        manifest: content of `sweep.json`; `spec` is its "sweep" part (see `sweep.spec.Sweep`).
+        configurations: by number. trials: by id, in the order of proposal.
+        warnings: problems of the sweep itself that no trial owns (Aim unreachable, ...), the last for each kind.
+    """
+
+    def __init__(self, directory: Path, manifest: dict[str, Any]) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self.configurations: dict[int, Configuration] = {}
+        self.trials: dict[str, Trial] = {}
+        self.warnings: dict[str, str] = {}
+        self.sessions = 0
+        self.finished = False
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The resolved sweep."""
+        spec: dict[str, Any] = self.manifest["sweep"]
+        return spec
+
+    @property
+    def objectives(self) -> list[dict[str, str]]:
+        """[{"metric": "linear/all/val/top1", "direction": "max"}, ...]."""
+        objectives: list[dict[str, str]] = self.spec["objectives"]
+        return objectives
+
+    def evaluations_of(self, trial: str, epoch: int | None = None) -> list[Trial]:
+        """The evaluation trials of a pretraining trial (of its checkpoint of `epoch`)."""
+        return [
+            child
+            for child in self.trials.values()
+            if child.stage == "evaluation" and child.parent == trial and epoch in (None, child.epoch)
+        ]
+
+    def final_metrics(self, trial: str) -> dict[str, float]:
+        """All downstream metrics of a pretraining trial's last evaluated checkpoint, by full name."""
+        metrics: dict[str, float] = {}
+        for child in sorted(self.evaluations_of(trial), key=lambda child: child.epoch or 0):
+            if child.status == "finished":
+                metrics.update(child.metrics)
+        return metrics
+
+    def progress(self, trial: str) -> list[dict[str, float]]:
+        """One entry an epoch, the last attempt's where an epoch was trained twice."""
+        path = self.directory / "trials" / trial / "progress.jsonl"
+        by_epoch: dict[float, dict[str, float]] = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue  # a line torn by a kill; its epoch is trained again
+                by_epoch[entry["epoch"]] = entry
+        return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
+    def frame(self) -> pd.DataFrame:
+        """One row per pretraining trial and configuration.
+
+        Columns: configuration, trial, seed, state (of the configuration), status (of the trial), source, reason,
+        epoch, seconds, one per sampled parameter (`method.lambda`), one per downstream metric (`linear/all/val/top1`).
+        """
+        import pandas as pd
+
+        rows = []
+        for configuration in self.configurations.values():
+            for trial in (self.trials[id_] for id_ in configuration.trials if id_ in self.trials):
+                evaluations = self.evaluations_of(trial.id)
+                rows.append(
+                    {
+                        "configuration": configuration.number,
+                        "trial": trial.id,
+                        "seed": trial.config.get("seed"),
+                        "state": configuration.state,
+                        "status": trial.status,
+                        "source": configuration.source,
+                        "reason": configuration.reason or trial.reason,
+                        "epoch": trial.checkpoint.epoch if trial.checkpoint else 0,
+                        "seconds": trial.seconds + sum(child.seconds for child in evaluations),
+                        **configuration.params,
+                        **self.final_metrics(trial.id),
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    # -- folding ------------------------------------------------------------------------------------------------
+
+    def apply(self, event: Event) -> None:
+        """Fold one event in. The only place where this state changes."""
+        getattr(self, f"_on_{event['event']}", self._ignore)(event)
+
+    def _ignore(self, event: Event) -> None:
+        """Events of a newer minor version."""
+
+    def _on_session(self, event: Event) -> None:
+        self.sessions += 1
+        self.finished = False
+        for trial in self.trials.values():  # the driver before this one died or stopped with these in the air
+            if trial.status == "running":
+                trial.status = "waiting"
+
+    def _on_configuration(self, event: Event) -> None:
+        self.configurations[event["number"]] = Configuration(
+            number=event["number"], params=event["params"], source=event["source"], trials=event["trials"]
+        )
+
+    def _on_trial(self, event: Event) -> None:
+        known = {"id", "stage", "name", "config", "parent", "epoch", "configuration"}
+        self.trials[event["id"]] = Trial(**{key: event[key] for key in known if key in event})
+
+    def _on_start(self, event: Event) -> None:
+        trial = self.trials[event["id"]]
+        trial.status, trial.attempts, trial.reason = "running", event["attempt"], ""
+        trial.started = trial.started or event["time"]
+
+    def _on_checkpoint(self, event: Event) -> None:
+        trial = self.trials[event["id"]]
+        trial.checkpoints = [kept for kept in trial.checkpoints if kept.epoch < event["epoch"]]
+        trial.checkpoints.append(Checkpoint(event["epoch"], event["path"], event["digest"]))
+        trial.metrics = event.get("metrics", trial.metrics)
+
+    def _on_drop_checkpoint(self, event: Event) -> None:
+        trial = self.trials[event["id"]]
+        trial.checkpoints = [kept for kept in trial.checkpoints if kept.path != event["path"]]
+        if event.get("reason"):
+            trial.reason = event["reason"]
+            trial.status = "waiting" if trial.status != "running" else trial.status
+
+    def _on_end(self, event: Event) -> None:
+        trial = self.trials[event["id"]]
+        trial.status = event["status"]
+        trial.reason = event.get("reason", "")
+        trial.metrics = event.get("metrics") or trial.metrics
+        trial.artifacts = event.get("artifacts") or trial.artifacts
+        trial.seconds += event.get("seconds", 0.0)
+        trial.failures += int(event.get("failure", False))
+        trial.ended = event["time"]
+        trial.origin = event.get("origin", trial.origin)
+
+    def _on_retry(self, event: Event) -> None:
+        trial = self.trials[event["id"]]
+        trial.status, trial.failures, trial.reason = "waiting", 0, ""
+
+    def _on_verdict(self, event: Event) -> None:
+        configuration = self.configurations[event["number"]]
+        configuration.rungs[event["epoch"]] = event["values"]
+        configuration.judged[event["epoch"]] = event["decision"]
+        configuration.reason = event.get("reason", configuration.reason)
+
+    def _on_told(self, event: Event) -> None:
+        configuration = self.configurations[event["number"]]
+        configuration.state = event["state"]
+        configuration.values = event.get("values", [])
+        configuration.spread = event.get("spread", [])
+        configuration.violation = event.get("violation")
+        configuration.reason = event.get("reason", "")
+
+    def _on_reopen(self, event: Event) -> None:
+        self.configurations[event["number"]].state = "running"
+
+    def _on_warning(self, event: Event) -> None:
+        self.warnings[event["kind"]] = event["text"]
+
+    def _on_done(self, event: Event) -> None:
+        self.finished = True
+
+
+def load(directory: str | Path) -> Records:
+    """The records of the sweep in `directory`.
+
+    Raises:
+        NotASweep: no such folder, no sweep in it, or one of another format.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise NotASweep(f"{directory}: no such folder; `sweep run NAME --dir {directory}` makes one")
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+        version = manifest["format"]
+    except FileNotFoundError:
+        raise NotASweep(f"{directory}: holds no sweep (no {MANIFEST} in it)") from None
+    except (ValueError, KeyError, TypeError):
+        raise NotASweep(f"{directory / MANIFEST}: is not a sweep's manifest; restore it from a copy") from None
+    if version != FORMAT:
+        raise NotASweep(f"{directory}: has format {version}, this version reads {FORMAT}")
+    records = Records(directory, manifest)
+    for event in read(directory / LEDGER):
+        records.apply(event)
+    return records
+
+
+def as_dict(trial: Trial) -> dict[str, Any]:
+    """A trial as `record.json` holds it."""
+    return asdict(trial)

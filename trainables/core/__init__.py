@@ -1,0 +1,1 @@
+"""The machinery of a trial: configuration, the training loop, optimisers, checkpoints, processes."""

@@ -1,0 +1,112 @@
+"""What a pretraining method is: a module with a `Config`, a loss and named parts of its representation.
+
+A method's file defines exactly one `Method` subclass under the name `METHOD`. Optional capabilities (`decode`,
+`predict`) are protocols; evaluations ask for them by name in `Needs.capabilities`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from datasets.base import Batch, Spec
+from datasets.config import Config
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands, for schedules inside a method (warm-ups, codebook decay)."""
+
+    epoch: int
+    step: int
+    epochs: int
+    steps_per_epoch: int
+
+
+class Method(nn.Module):
+    """A pretraining method.
+
+    Class attributes:
+        Config: its options (frozen, strict; every field with range, unit and origin).
+        VERSION: raised by hand when the numbers change for an unchanged configuration; part of a trial's digest.
+        coefficients: names of options that weigh terms of the loss. Across them training losses do not compare, so
+            the platform refuses the training loss as an objective when one of them is searched.
+
+    Attributes:
+        parts: part -> number of dimensions; always has "all". Set in `__init__`, valid on the meta device too.
+    """
+
+    Config: ClassVar[type[Config]]
+    VERSION: ClassVar[int] = 1
+    coefficients: ClassVar[tuple[str, ...]] = ()
+    parts: dict[str, int]
+
+    def __init__(self, cfg: Config, spec: Spec) -> None:
+        """Build from options and the spec of the batches it will get (shape *after* the views, params, labels)."""
+        super().__init__()
+
+    @classmethod
+    def check(cls, cfg: Config, spec: Spec) -> None:
+        """Refuse a combination that cannot work with these data, at plan time.
+
+        Raises:
+            ConfigError: one line, e.g. that the transform to be equivariant to is not in the stack.
+        """
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """{"loss": differentiable scalar, other names: detached scalars}; in eval mode the evaluation form.
+
+        Training statistics and losses are those of the *global* batch: gather across ranks with `core.dist.gather`.
+        """
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+    def encode(self, x: Tensor) -> dict[str, Tensor]:
+        """x (B, *shape) -> part -> (B, d). Deterministic in eval mode; touches no buffer there."""
+        raise TypeError(f"{type(self).__name__} does not define encode")
+
+    def after_step(self, progress: Progress) -> None:
+        """Called after every optimiser step (codebook averages and the like)."""
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """Capability "decode": parts back to the input space."""
+
+    def decode(self, parts: dict[str, Tensor]) -> Tensor: ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """Capability "predict": the representation after a transformation by `delta` (B, k)."""
+
+    def predict(self, parts: dict[str, Tensor], delta: Tensor) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class Rolls(Protocol):
+    """Capability "roll": a cyclic group axis. `roll(z, m)` moves `all` (B, D) by m bins of `bins`."""
+
+    bins: int
+    equivariant_to: str
+
+    def roll(self, z: Tensor, m: int) -> Tensor: ...
+
+
+@runtime_checkable
+class Marginal(Protocol):
+    """Capability "marginal": probabilities over the bins of a parameter's range, (B, bins), from `all` (B, D)."""
+
+    bins: int
+    equivariant_to: str
+
+    def marginal(self, z: Tensor) -> Tensor: ...
+
+
+CAPABILITIES: dict[str, type] = {"decode": Decodes, "predict": Predicts, "roll": Rolls, "marginal": Marginal}
+
+
+def has(method: nn.Module, capability: str) -> bool:
+    """Whether a built method offers a capability."""
+    return isinstance(method, CAPABILITIES[capability])

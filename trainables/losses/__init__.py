@@ -1,0 +1,1 @@
+"""Losses as plain functions; each file states its normalisation."""
