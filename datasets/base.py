@@ -20,6 +20,8 @@ from torch import Tensor
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+# of a parameter's unit: a number; a turn, 0 and 1 the same; one of two values; one of four quarter turns
+Kind = Literal["continuous", "circular", "binary", "quarter"]
 
 
 class DataError(RuntimeError):
@@ -38,6 +40,7 @@ class Spec:
         rate: sample rate in Hz for sound, else None.
         fingerprint: digest of the content, so that a result names the data it came from.
         note: one line for the user, e.g. that only a part of the official set is present; "" if all is well.
+        kinds: transforms of the stack among `params` -> how their unit is to be read, e.g. {"rot": "circular"}.
     """
 
     shape: tuple[int, ...]
@@ -47,6 +50,7 @@ class Spec:
     rate: int | None = None
     fingerprint: str = ""
     note: str = ""
+    kinds: dict[str, Kind] = field(default_factory=dict)
 
 
 @dataclass

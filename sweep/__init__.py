@@ -1,8 +1,8 @@
 """The platform: a sweep of pretraining trials and the evaluations that depend on them.
 
-    import sweep
-    result = sweep.load("runs/demo")        # a finished or running sweep's records
-    result.frame()                          # pandas: one row per pretraining trial, parameters and metrics
+import sweep
+result = sweep.load("runs/demo")        # a finished or running sweep's records
+result.frame()                          # pandas: one row per pretraining trial, parameters and metrics
 """
 
 from __future__ import annotations

@@ -133,7 +133,9 @@ class Records:
         self.trials: dict[str, Trial] = {}
         self.warnings: dict[str, str] = {}
         self.sessions = 0
+        self.wall = 0.0  # seconds with a driver at work, over all sessions
         self.finished = False
+        self._last_event = 0.0
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -209,6 +211,9 @@ class Records:
 
     def apply(self, event: Event) -> None:
         """Fold one event in. The only place where this state changes."""
+        if event["event"] != "session":
+            self.wall += max(0.0, event["time"] - self._last_event)
+        self._last_event = event["time"]
         getattr(self, f"_on_{event['event']}", self._ignore)(event)
 
     def _ignore(self, event: Event) -> None:
@@ -265,7 +270,8 @@ class Records:
 
     def _on_verdict(self, event: Event) -> None:
         configuration = self.configurations[event["number"]]
-        configuration.rungs[event["epoch"]] = event["values"]
+        if event["values"]:  # none where an evaluation of the rung failed
+            configuration.rungs[event["epoch"]] = event["values"]
         configuration.judged[event["epoch"]] = event["decision"]
         configuration.reason = event.get("reason", configuration.reason)
 

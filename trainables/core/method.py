@@ -11,8 +11,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from datasets import config
 from datasets.base import Batch, Spec
-from datasets.config import Config
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Method(nn.Module):
         parts: part -> number of dimensions; always has "all". Set in `__init__`, valid on the meta device too.
     """
 
-    Config: ClassVar[type[Config]]
+    Config: ClassVar[type[config.Config]]
     VERSION: ClassVar[int] = 1
     coefficients: ClassVar[tuple[str, ...]] = ()
     parts: dict[str, int]
 
-    def __init__(self, cfg: Config, spec: Spec) -> None:
+    def __init__(self, cfg: config.Config, spec: Spec) -> None:
         """Build from options and the spec of the batches it will get (shape *after* the views, params, labels)."""
         super().__init__()
 
     @classmethod
-    def check(cls, cfg: Config, spec: Spec) -> None:
+    def check(cls, cfg: config.Config, spec: Spec) -> None:
         """Refuse a combination that cannot work with these data, at plan time.
 
         Raises:

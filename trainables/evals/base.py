@@ -5,31 +5,40 @@
     VERSION: int                        raised by hand when its numbers change; part of a result's digest
     METRICS: dict[str, str]             metric -> "max" | "min" (better) | "" (neither), names after part and split
     def requests(cfg, spec) -> list[Request]               features it will read, so that they are computed once
+    def metrics(cfg, spec, parts, capabilities) -> list[str]       the names `run` will return, known before it runs
     def run(subject: Subject, cfg, rng, inputs) -> Result
 
 A metric's full name is `evaluation/part/split/metric`, e.g. `linear/all/val/top1`; `run` returns `part/split/metric`.
+
+Every evaluation fits on the train split, chooses its own hyperparameters on a held-out part of it, and reports `val`
+(for objectives) and `test` beside each other: a split that is reported never chooses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from datasets.base import Spec, Split
-from datasets.config import Config
-from trainables.core.method import Method
+from datasets.config import Config, ConfigError, near
+from trainables.core.method import CAPABILITIES, Method, has
+
+REPORTED: tuple[Split, ...] = ("val", "test")
 
 
 class EvalConfig(Config):
     """Options every evaluation has."""
 
-    parts: tuple[str, ...] = Field(("all",), description="parts of the representation to evaluate, or ('*',) for every one")
+    parts: tuple[str, ...] = Field(("all",), description="parts of the representation; ('*',) = every one")
+    limit: int | None = Field(None, ge=2, description="at most so many items of each split; None = all")
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Needs:
     """What an evaluation asks for; the plan refuses one that cannot apply and says why.
 
     Attributes:
-        labels: factors of the data that must be labelled.
+        labels: factors of the data that must be labelled; "*" = at least one.
         transforms: codes of transforms that must be in the views' stack; "*" = at least one.
         capabilities: of the method (`decode`, `predict`, `roll`, `marginal`).
         gpu: whether it is hopeless without one.
@@ -93,13 +102,14 @@ class Subject(Protocol):
     spec: Spec  # of the views: shape after them, params of the stack, labels
     method: Method  # eval mode, no gradients
     cache: Path
+    out: Path  # folder for artifacts, made by the caller
 
     def features(self, request: Request) -> Features: ...
 
 
 @dataclass
 class Result:
-    """`metrics`: "part/split/metric" -> finite number; `artifacts`: file name -> path of a figure, table, sound, probe."""
+    """`metrics`: "part/split/metric" -> finite number; `artifacts`: file name -> path of a figure, table or probe."""
 
     metrics: dict[str, float]
     artifacts: dict[str, Path] = field(default_factory=dict)
@@ -115,11 +125,79 @@ class Evaluation(Protocol):
 
     def requests(self, cfg: Any, spec: Spec) -> list[Request]: ...
 
-    def run(
-        self, subject: Subject, cfg: Any, rng: np.random.Generator, inputs: Mapping[str, Result]
-    ) -> Result: ...
+    def metrics(self, cfg: Any, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]: ...
+
+    def run(self, subject: Subject, cfg: Any, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result: ...
 
 
 def chosen_parts(cfg: EvalConfig, available: Mapping[str, Any]) -> list[str]:
-    """The parts to evaluate: those named, or all where the option is ('*',)."""
-    return sorted(available) if "*" in cfg.parts else list(cfg.parts)
+    """The parts to evaluate: those named, or all where the option is ('*',).
+
+    Raises:
+        ConfigError: the representation has no such part.
+    """
+    for part in cfg.parts:
+        if part != "*" and part not in available:
+            raise ConfigError(f"parts: the representation has no part '{part}'{near(part, sorted(available))}")
+    return sorted(available) if "*" in cfg.parts else list(dict.fromkeys(cfg.parts))
+
+
+def capabilities_of(method: Method) -> dict[str, str]:
+    """Capability -> code of the transform it is about, "" where it is about none. Works on the meta device."""
+    return {name: getattr(method, "equivariant_to", "") for name in CAPABILITIES if has(method, name)}
+
+
+def check(
+    module: Any, cfg: EvalConfig, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]
+) -> list[str]:
+    """The metrics an evaluation will produce for such data and such a method, as "part/split/metric".
+
+    Args:
+        spec: of the views. parts: of the method. capabilities: see `capabilities_of`.
+
+    Raises:
+        ConfigError: one line saying why it does not apply.
+    """
+    needs: Needs = module.NEEDS
+    name = str(getattr(module, "__name__", module)).removeprefix("trainables.evals.")
+    for what, wanted, there in (
+        ("label", needs.labels, spec.labels),
+        ("transform", needs.transforms, spec.params),
+        ("capability", needs.capabilities, capabilities),
+    ):
+        for one in wanted:
+            if (one == "*" and not there) or (one != "*" and one not in there):
+                shown = "any" if one == "*" else f"'{one}'"
+                raise ConfigError(f"{name}: needs {shown} {what}; there is {', '.join(sorted(there)) or 'none'}")
+    try:
+        return list(module.metrics(cfg, spec, parts, capabilities))
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def metric_names(
+    module: Any, key: str, cfg: EvalConfig, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]
+) -> list[str]:
+    """The full names, `key/part/split/metric`, of the evaluation that a sweep calls `key`; raises as `check`."""
+    return [f"{key}/{name}" for name in check(module, cfg, spec, parts, capabilities)]
+
+
+def direction(module: Any, metric: str) -> str:
+    """ "max", "min" or "" (neither is better) of "part/split/metric"; keys of METRICS may be patterns (`top1_*`).
+
+    Raises:
+        ConfigError: the evaluation has no such metric.
+    """
+    last = metric.rsplit("/", 1)[-1]
+    for pattern, better in module.METRICS.items():
+        if fnmatch(last, pattern):
+            return str(better)
+    raise ConfigError(f"{metric}: no such metric{near(last, list(module.METRICS))}")
+
+
+def marginal(method: Any, z: Tensor) -> Tensor:
+    """Probabilities (n, bins) of a method with the capability "marginal", computed where it lies, given on the CPU."""
+    first = next(iter(method.parameters()), z)
+    with torch.no_grad():
+        found: Tensor = method.marginal(z.to(first.device))
+    return found.cpu()

@@ -1,0 +1,139 @@
+"""The records of a sweep as two frames, one row per pretraining trial and one per configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sweep.records import Configuration, Records
+
+STATES = ("complete", "running", "pruned", "failed")
+
+
+def std(metric: str) -> str:
+    """The column with the standard deviation over seeds (sample, ddof 1; missing with one seed)."""
+    return f"{metric} std"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the tables and figures are drawn from.
+
+    Attributes:
+        records: where it comes from.
+        parameters: sampled parameters, in the order of the space.
+        metrics: downstream metrics by full name: objectives first, then the others, those of the test split last.
+        directions: of the objectives, "max" or "min".
+        trials: `Records.frame()`, with every parameter and metric as a column even where it is empty.
+        configurations: configuration, state, source, seeds (finished ones), parameters, mean and `std(metric)` of every
+            metric, violation, seconds, epoch, reason; in the order of their numbers.
+    """
+
+    records: Records
+    parameters: list[str]
+    metrics: list[str]
+    directions: dict[str, str]
+    trials: pd.DataFrame
+    configurations: pd.DataFrame
+
+    @property
+    def objectives(self) -> list[str]:
+        """The metrics that are optimised."""
+        return list(self.directions)
+
+    @property
+    def space(self) -> dict[str, dict[str, Any]]:
+        """Parameter -> its entry in the search space."""
+        return dict(self.records.spec.get("space", {}))
+
+    @property
+    def finished(self) -> pd.DataFrame:
+        """The configurations that ran to their end."""
+        return self.configurations[self.configurations["state"] == "complete"]
+
+    @property
+    def competing(self) -> pd.DataFrame:
+        """The configurations a winner may come from: complete, feasible, every objective a finite number."""
+        done = self.finished
+        feasible = ~(done["violation"] > 0)
+        finite = np.isfinite(done[self.objectives].to_numpy(float)).all(axis=1)
+        return done[feasible & finite]
+
+    def known(self) -> set[int]:
+        """Numbers of the configurations that are points from the literature rather than samples."""
+        numbers = self.configurations.loc[self.configurations["source"] == "known", "configuration"]
+        return {int(number) for number in numbers}
+
+
+def is_test(metric: str) -> bool:
+    """Whether a metric is of the test split, and so must not be chosen by."""
+    return "test" in metric.split("/")
+
+
+def collect(records: Records) -> Results:
+    """Read the records once; works for a sweep without any result too."""
+    directions = {entry["metric"]: entry["direction"] for entry in records.objectives}
+    parameters = _parameters(records)
+    metrics = _metrics(records, directions)
+    trials = records.frame()
+    for column in ["configuration", "trial", "seed", "state", "status", "source", "reason", "epoch", "seconds"]:
+        if column not in trials:
+            trials[column] = pd.Series(dtype=object)
+    missing = [name for name in [*parameters, *metrics] if name not in trials]
+    trials = pd.concat([trials, pd.DataFrame(np.nan, trials.index, missing)], axis=1)
+    trials[metrics] = trials[metrics].astype(float)
+    return Results(
+        records, parameters, metrics, directions, trials, _configurations(records, trials, parameters, metrics)
+    )
+
+
+def _parameters(records: Records) -> list[str]:
+    sampled = {name for configuration in records.configurations.values() for name in configuration.params}
+    space = list(records.spec.get("space", {}))
+    return space + sorted(sampled - set(space))
+
+
+def _metrics(records: Records, objectives: Iterable[str]) -> list[str]:
+    found = {metric for trial in records.trials.values() if trial.stage == "evaluation" for metric in trial.metrics}
+    others = sorted(found - set(objectives), key=lambda metric: (is_test(metric), metric))
+    return [*objectives, *others]
+
+
+def _configurations(records: Records, trials: pd.DataFrame, parameters: list[str], metrics: list[str]) -> pd.DataFrame:
+    rows = [
+        _row(configuration, trials[trials["configuration"] == configuration.number], parameters, metrics)
+        for configuration in sorted(records.configurations.values(), key=lambda entry: entry.number)
+    ]
+    columns = ["configuration", "state", "source", "seeds", *parameters]
+    columns += [name for metric in metrics for name in (metric, std(metric))]
+    columns += ["violation", "seconds", "epoch", "trials", "reason"]
+    frame = pd.DataFrame(rows, columns=columns)
+    numbers = [name for metric in metrics for name in (metric, std(metric))] + ["violation", "seconds"]
+    return frame.astype(dict.fromkeys(numbers, float))
+
+
+def _row(
+    configuration: Configuration, trials: pd.DataFrame, parameters: list[str], metrics: list[str]
+) -> dict[str, Any]:
+    # a seed that failed beside finished ones holds a rung's numbers at best, which do not belong in the mean
+    ended = trials[trials["status"] == "finished"] if configuration.state == "complete" else trials
+    means, stds = ended[metrics].mean(), ended[metrics].std(ddof=1)
+    reasons = [reason for reason in dict.fromkeys(trials["reason"]) if reason]
+    return {
+        "configuration": configuration.number,
+        "state": configuration.state,
+        "source": configuration.source,
+        "seeds": int((trials["status"] == "finished").sum()),
+        **{name: configuration.params.get(name) for name in parameters},
+        **{metric: means[metric] for metric in metrics},
+        **{std(metric): stds[metric] for metric in metrics},
+        "violation": configuration.violation,
+        "seconds": trials["seconds"].sum(),
+        "epoch": trials["epoch"].max() if len(trials) else 0,
+        "trials": " ".join(configuration.trials),
+        "reason": configuration.reason or "; ".join(reasons),
+    }

@@ -1,0 +1,142 @@
+"""Data that fit in memory: one array, memory-mapped from a cache that all processes of a node share.
+
+The cache lies in $SWEEP_CACHE, else ~/.cache/representation-sweep, one folder an entry:
+
+    KEY/NAME.npy ...      the arrays
+    KEY/meta.json         {"fingerprint": digest of their content, "files": {NAME: bytes}}
+
+An entry is built once (under a file lock), in a temporary folder that is then renamed; a damaged one is built again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.base import Batch, DataError, Spec
+
+Arrays = dict[str, np.ndarray]
+MAXIMUM = {np.dtype(np.uint8): 255.0, np.dtype(np.int16): 32768.0}
+
+
+class MemorySource:
+    """Items of one uint8 array (images, to [0, 1]) or int16 array (sound, to [-1, 1))."""
+
+    def __init__(self, array: np.ndarray, labels: Arrays, spec: Spec, rows: np.ndarray | None = None) -> None:
+        """Items of `array` (N, *shape), and labels (N,) by factor.
+
+        Args:
+            spec: of the items; images of one channel are repeated where its shape has three.
+            rows: positions in `array` and `labels` that belong to this split; None = all.
+        """
+        self.spec = spec
+        self._array = array
+        self._scale = 1 / MAXIMUM[array.dtype]
+        self._rows = np.arange(len(array)) if rows is None else rows
+        self._labels = {name: torch.from_numpy(np.array(value[self._rows])) for name, value in labels.items()}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def fetch(self, index: Tensor, rng: torch.Generator) -> Batch:
+        """The items at `index` (B,) as float32; `rng` is not used."""
+        x = torch.from_numpy(self._array[self._rows[index.numpy()]]).float().mul_(self._scale)
+        if x.shape[1:] != self.spec.shape:
+            x = x.expand(-1, *self.spec.shape).contiguous()
+        return Batch([x], index, labels={name: value[index] for name, value in self._labels.items()})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Memory-mapped arrays, read-only, and the digest of their content."""
+
+    arrays: Arrays
+    fingerprint: str
+
+
+def cache_folder() -> Path:
+    """Where entries lie on this node."""
+    named = os.environ.get("SWEEP_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "representation-sweep"
+
+
+def cached(key: str, build: Callable[[], Arrays]) -> Entry:
+    """The entry of `key`, built by `build` if there is none; `key` names everything the arrays depend on.
+
+    Raises:
+        DataError: the cache's folder cannot be written or is full.
+    """
+    folder = cache_folder() / key
+    entry = _read(folder)
+    if entry is not None:
+        return entry
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(folder.with_name(f".{key}.lock")):
+            entry = _read(folder)  # another process may have built it meanwhile
+            if entry is None:
+                _write(folder, build())
+                entry = _read(folder)
+    except OSError as error:
+        reason = f"{error.strerror or error}; set SWEEP_CACHE to a writable folder with space"
+        raise DataError(f"cache {folder}: {reason}") from None
+    if entry is None:
+        raise DataError(f"cache {folder}: cannot be read back after it was written; set SWEEP_CACHE to another folder")
+    return entry
+
+
+def _read(folder: Path) -> Entry | None:
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        paths = {name: folder / f"{name}.npy" for name in meta["files"]}
+        if any(path.stat().st_size != meta["files"][name] for name, path in paths.items()):
+            return None
+        return Entry({name: np.load(path, mmap_mode="r") for name, path in paths.items()}, meta["fingerprint"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _write(folder: Path, arrays: Arrays) -> None:
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        for name, array in arrays.items():
+            np.save(temporary / f"{name}.npy", np.ascontiguousarray(array))
+        files = {name: (temporary / f"{name}.npy").stat().st_size for name in arrays}
+        meta = {"fingerprint": fingerprint(arrays), "files": files}
+        (temporary / "meta.json").write_text(json.dumps(meta))
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged entry
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def fingerprint(arrays: Arrays) -> str:
+    """16 hex digits that identify names, types, shapes and content."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape};".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One process at a time. Where a file system has no locks, two may build the same entry; the last rename stands."""
+    with path.open("w") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

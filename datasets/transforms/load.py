@@ -1,0 +1,123 @@
+"""From the codes of a stack to its transforms. Codes are found in the modules of this package, none is registered."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from datasets import transforms
+from datasets.config import Config, ConfigError, near, parse
+from datasets.transforms.base import Shape, Transform
+from datasets.transforms.color import COMPONENTS, Jitter
+
+COLOR = (Jitter.code, *COMPONENTS)  # one jitter, whichever of these a stack names
+
+
+@cache
+def shipped() -> dict[str, type[Transform]]:
+    """Code -> class of every transform of this package."""
+    found: dict[str, type[Transform]] = {}
+    for info in pkgutil.iter_modules(transforms.__path__):
+        module = importlib.import_module(f"{transforms.__name__}.{info.name}")
+        for kind in vars(module).values():
+            if isinstance(kind, type) and issubclass(kind, Transform) and "code" in vars(kind):
+                found[kind.code] = kind
+    return found
+
+
+def find(code: str) -> type[Transform]:
+    """The class of a code, or of a dotted name such as "mylab.transforms.Foo".
+
+    Raises:
+        ConfigError: there is none, with the near matches.
+    """
+    if "." not in code:
+        if code not in shipped():
+            raise ConfigError(f"'{code}': no such transform{near(code, set(shipped()))}")
+        return shipped()[code]
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # a user's own module lies beside the sweep file, or is installed
+    module, _, name = code.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"'{code}': {error}; is its folder on PYTHONPATH or the working folder?") from None
+    if not (isinstance(kind, type) and issubclass(kind, Transform)):
+        raise ConfigError(f"'{code}': {module} has no subclass of datasets.transforms.base.Transform named '{name}'")
+    return kind
+
+
+def complete(codes: tuple[str, ...], options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The options of every transform of a stack, defaults filled in.
+
+    Raises:
+        ConfigError: options of a transform that is not in the stack, or that it does not have.
+    """
+    allowed = set(codes) - set(COMPONENTS) if Jitter.code in codes else set(codes)
+    for code in options:
+        if code in COMPONENTS and Jitter.code in codes:
+            raise ConfigError(f"'{code}' is a part of 'jit', which is in the stack; set the options of 'jit'")
+        if code not in allowed:
+            raise ConfigError(f"'{code}' is not in the stack{near(code, allowed)}")
+    return {code: parse(find(code).Config, options.get(code, {}), code).dump() for code in codes if code in allowed}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a stack.
+
+    Attributes:
+        transform: what is drawn and applied.
+        reported: code -> the transform that reads the parameter, and its columns among those of `transform`.
+    """
+
+    transform: Transform
+    reported: dict[str, tuple[Transform, list[int]]]
+
+    def params(self, p: Tensor) -> dict[str, Tensor]:
+        """The natural parameters (n, k) under each reported code."""
+        return {code: p[:, columns] for code, (_, columns) in self.reported.items()}
+
+    def units(self, p: Tensor) -> dict[str, Tensor]:
+        """The units (n, 1) under each reported code."""
+        return {code: reader.unit(p[:, columns]) for code, (reader, columns) in self.reported.items()}
+
+
+def build(codes: tuple[str, ...], options: dict[str, dict[str, Any]], shape: Shape, target: Shape) -> list[Stage]:
+    """The steps of a stack for items of `shape`, in the given order; all colour codes become one jitter at the first.
+
+    Raises:
+        ConfigError: a transform cannot work on these items.
+    """
+    configs: dict[str, Any] = {code: parse(find(code).Config, values, code) for code, values in options.items()}
+    stages: list[Stage] = []
+    for code in codes:
+        if code in COLOR:
+            if any(isinstance(stage.transform, Jitter) for stage in stages):
+                continue
+            stages.append(_jitter(configs, shape, target))
+        else:
+            stages.append(_single(code, configs[code], shape, target))
+        shape = stages[-1].transform.out_shape
+    return stages
+
+
+def _single(code: str, cfg: Config, shape: Shape, target: Shape) -> Stage:
+    transform = find(code)(cfg, shape, target)
+    reported = {code: (transform, list(range(transform.dims)))} if transform.usable else {}
+    return Stage(transform, reported)
+
+
+def _jitter(configs: dict[str, Any], shape: Shape, target: Shape) -> Stage:
+    if Jitter.code in configs:
+        jitter = Jitter(configs[Jitter.code], shape, target)
+    else:
+        jitter = Jitter.of({code: configs[code] for code in COMPONENTS if code in configs}, shape, target)
+    return Stage(jitter, {code: (part, jitter.columns(part)) for code, part in jitter.components.items()})

@@ -1,0 +1,235 @@
+"""Views: a stack of batched transforms over whole batches, with the parameters that were used.
+
+The path of an image (DUET, Suau et al., ICML 2023): resize the shorter side to S, or with `center_crop` enlarge it to
+E = floor(S 256 / 224) and crop to E x E; then each view draws its own stack; then minus 0.5. The clean path of
+evaluations is the same with a central crop to S x S in place of the stack. Other data pass through the stack alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor
+
+from datasets.base import Batch, Spec
+from datasets.config import Config, ConfigError, near
+from datasets.transforms.base import Transform
+from datasets.transforms.image import center_crop
+from datasets.transforms.load import Stage, build, complete, find
+
+Drawn = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]  # a view, its params and its units
+
+
+class ViewsConfig(Config):
+    """How views are made of an item."""
+
+    tx: tuple[str, ...] = Field((), description="codes of the transforms, applied in this order")
+    size: int | None = Field(
+        None, ge=1, le=4096, description="S, pixels of a side after the views; None = the data's own"
+    )
+    center_crop: bool = Field(False, description="enlarge to floor(S 256 / 224) before the stack (DUET's README: on)")
+    count: int = Field(2, ge=1, le=64, description="views of each item; of data that come as views: their number")
+    normalize: bool = Field(True, description="images in [-0.5, 0.5] instead of [0, 1]")
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, validate_default=True, description="options per code, e.g. {rot: {degrees: 90}}"
+    )
+
+    @field_validator("tx")
+    @classmethod
+    def _known(cls, tx: tuple[str, ...]) -> tuple[str, ...]:
+        for code in tx:
+            find(code)
+            if tx.count(code) > 1:
+                raise ConfigError(f"'{code}' is named twice")
+        return tx
+
+    @field_validator("options")
+    @classmethod
+    def _complete(cls, options: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        # defaults filled in here are part of a configuration's identity
+        return complete(info.data["tx"], options) if "tx" in info.data else options
+
+
+class Views:
+    """Makes views of batches whose items follow a spec.
+
+    Attributes:
+        spec: of the batches that come out: their shape, the data's parameters and those of the stack, number of views.
+        transforms: code -> transform, for every code of the stack and every component of a colour jitter.
+    """
+
+    def __init__(self, cfg: ViewsConfig, spec: Spec) -> None:
+        """Build the stack.
+
+        Raises:
+            ConfigError: a transform cannot work on these items, or the number of views is not the data's.
+        """
+        if spec.views > 1 and cfg.count != spec.views:
+            raise ConfigError(
+                f"views.count: the data come as {spec.views} views, set it to {spec.views} (got {cfg.count})"
+            )
+        self.cfg = cfg
+        self.image = len(spec.shape) == 3
+        if not self.image and (cfg.size is not None or cfg.center_crop):
+            raise ConfigError(f"views: size and center_crop need images (C, H, W), the data have items of {spec.shape}")
+        self.loaded, self.target = _sizes(cfg, spec.shape) if self.image else (spec.shape, spec.shape)
+        self.stages: list[Stage] = build(cfg.tx, cfg.options, self.loaded, self.target)
+        out = self.stages[-1].transform.out_shape if self.stages else self.loaded
+        if not self.image:
+            self.target = out
+        elif any(have < want for have, want in zip(out, self.target, strict=True)):
+            raise ConfigError(
+                f"views.tx: the stack ends with items of {out}, smaller than {self.target}; lower views.size"
+            )
+        self.transforms: dict[str, Transform] = {}
+        for stage in self.stages:
+            self.transforms[stage.transform.code] = stage.transform
+            self.transforms.update({code: reader for code, (reader, _) in stage.reported.items()})
+        self.spec = self._spec(spec)
+
+    def _spec(self, spec: Spec) -> Spec:
+        readers = {code: reader for stage in self.stages for code, (reader, _) in stage.reported.items()}
+        if clash := sorted(set(readers) & set(spec.params)):
+            raise ConfigError(f"views.tx: the data have a parameter '{clash[0]}' of their own; leave the transform out")
+        return replace(
+            spec,
+            shape=self.target,
+            params={**spec.params, **{code: reader.dims for code, reader in readers.items()}},
+            kinds={**spec.kinds, **{code: reader.kind for code, reader in readers.items()}},
+            views=self.cfg.count,
+        )
+
+    def __call__(self, batch: Batch, rng: torch.Generator, total: int | None = None, offset: int = 0) -> Batch:
+        """Training views, each with its own draws.
+
+        Draws are made for a global batch of `total` items, of which this one holds those from `offset` on, so that
+        several processes with equal generators make together what one process makes.
+        """
+        loaded = [self._load(x) for x in batch.views]
+        stack = self._stack(rng, len(batch), total, offset)
+        return self._batch(batch, [stack(loaded[view % len(loaded)]) for view in range(self.cfg.count)])
+
+    def clean(self, batch: Batch) -> Batch:
+        """One view, for evaluations: no draws, a central crop, every parameter at its identity."""
+        return self._batch(batch, [self._clean(batch.views[0])])
+
+    def evaluation(self, batch: Batch, rng: torch.Generator, total: int | None = None, offset: int = 0) -> Batch:
+        """The first view clean, the others as in training; for losses in evaluation form."""
+        stack = self._stack(rng, len(batch), total, offset)
+        others = [stack(self._load(batch.views[view % len(batch.views)])) for view in range(1, self.cfg.count)]
+        return self._batch(batch, [self._clean(batch.views[0]), *others])
+
+    def only(
+        self, batch: Batch, code: str, rng: torch.Generator, strength: float | None = None, repeat: int = 1
+    ) -> Batch:
+        """One view: the clean path with one transform of the stack alone, and only its parameters.
+
+        Args:
+            strength: a fixed natural parameter for all (degrees, factor, sigma, 1 = flipped) instead of draws.
+            repeat: each item so many times, item-major (item 0 draw 0, item 0 draw 1, ...).
+
+        Raises:
+            ConfigError: the code is not in the stack, or has no such strength.
+        """
+        if code not in self.transforms:
+            raise ConfigError(f"transform '{code}': is not in the stack of the views{near(code, set(self.transforms))}")
+        transform = self.transforms[code]
+        batch = _repeat(batch, repeat)
+        p = transform.sample(len(batch), rng) if strength is None else transform.at(strength, len(batch))
+        x = self._load(batch.views[0])
+        resizes = transform.out_shape != transform.shape  # a crop takes the place of the central one
+        x = transform.apply(_crop(x, (transform.shape if resizes else self.target)) if self.image else x, p)
+        reported = transform.usable
+        drawn = (self._finish(x), {code: p} if reported else {}, {code: transform.unit(p)} if reported else {})
+        return self._batch(batch, [drawn])
+
+    def _stack(self, rng: torch.Generator, count: int, total: int | None, offset: int) -> Callable[[Tensor], Drawn]:
+        """The stack as a function of loaded items that draws anew at each call."""
+
+        def stack(x: Tensor) -> Drawn:
+            params: dict[str, Tensor] = {}
+            units: dict[str, Tensor] = {}
+            for stage in self.stages:
+                p = stage.transform.sample(count if total is None else total, rng)[offset : offset + count]
+                x = stage.transform.apply(x, p)
+                params |= stage.params(p)
+                units |= stage.units(p)
+            return self._finish(x), params, units
+
+        return stack
+
+    def _clean(self, x: Tensor) -> Drawn:
+        params: dict[str, Tensor] = {}
+        units: dict[str, Tensor] = {}
+        for stage in self.stages:
+            p = stage.transform.still(len(x))
+            params |= stage.params(p)
+            units |= stage.units(p)
+        return self._finish(self._load(x)), params, units
+
+    def _load(self, x: Tensor) -> Tensor:
+        """What the original's host does with an image: resize the shorter side, central crop."""
+        if not self.image or x.shape[1:] == self.loaded:
+            return x
+        side, shorter = min(self.loaded[1:]), min(x.shape[-2:])
+        if side != shorter:
+            size = [side * length // shorter for length in x.shape[-2:]]
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+        return _crop(x, self.loaded)
+
+    def _finish(self, x: Tensor) -> Tensor:
+        if not self.image:
+            return x
+        x = _crop(x, self.target)  # a stack without a crop leaves E x E
+        return x - 0.5 if self.cfg.normalize else x
+
+    def _batch(self, batch: Batch, drawn: list[Drawn]) -> Batch:
+        device = batch.views[0].device
+        count = len(drawn)
+        params = {name: _spread(value, count) for name, value in batch.params.items()}
+        units = {name: _spread(value, count) for name, value in batch.units.items()}
+        for code in drawn[0][1]:
+            params[code] = torch.stack([view[1][code] for view in drawn]).to(device, non_blocking=True)
+            units[code] = torch.stack([view[2][code] for view in drawn]).to(device, non_blocking=True)
+        return replace(batch, views=[view[0] for view in drawn], params=params, units=units)
+
+
+def _sizes(cfg: ViewsConfig, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape of images before the stack, and after it; images stay as they are where nothing asks for another size."""
+    channels, height, width = shape
+    side = cfg.size or min(height, width)
+    square = (channels, side, side)
+    if cfg.center_crop:
+        enlarged = side * 256 // 224
+        return (channels, enlarged, enlarged), square
+    if cfg.size is None:
+        return shape, square if any(find(code).fits for code in cfg.tx) else shape
+    shorter = min(height, width)
+    return (channels, side * height // shorter, side * width // shorter), square
+
+
+def _crop(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x if x.shape[1:] == shape else center_crop(x, (shape[1], shape[2]))
+
+
+def _spread(value: Tensor, count: int) -> Tensor:
+    """The data's own parameters (V, B, k) for `count` views: each view's own, or the same for all."""
+    return value[:count] if len(value) >= count else value.expand(count, -1, -1)
+
+
+def _repeat(batch: Batch, repeat: int) -> Batch:
+    if repeat == 1:
+        return batch
+    return replace(
+        batch,
+        views=[batch.views[0].repeat_interleave(repeat, 0)],
+        index=batch.index.repeat_interleave(repeat),
+        params={name: value.repeat_interleave(repeat, 1) for name, value in batch.params.items()},
+        units={name: value.repeat_interleave(repeat, 1) for name, value in batch.units.items()},
+        labels={name: value.repeat_interleave(repeat, 0) for name, value in batch.labels.items()},
+    )

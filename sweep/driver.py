@@ -1,0 +1,300 @@
+"""The driver: carries jobs from the graph to Ray Tune and what happens back into the ledger.
+
+One Tune experiment holds every trial. Tune is a thin executor here: its search algorithm asks the graph for the next
+job, its trials are that job's processes (reused between trials), and nothing of Tune's own state is ever read again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ray.tune import Callback, RunConfig, TuneConfig, Tuner, with_resources
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.search import Searcher
+
+from sweep.cluster import Capacity
+from sweep.folder import write_record
+from sweep.graph import Graph, Job, Outcome
+from sweep.ledger import Event, Ledger
+from sweep.plan import Plan, requirement
+from sweep.records import LEDGER, Records, Stage
+from sweep.tracking import Tracker
+from trainables.core.worker import work
+
+DURABLE = {"configuration", "end", "told", "verdict"}
+TICK = 0.5  # seconds between looks at the folder's stop file
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a sweep runs: folder, data, features; all absolute."""
+
+    directory: Path
+    root: Path | None
+    cache: Path
+
+
+class Driver:
+    """Runs one sweep in this process until it is done or told to stop."""
+
+    def __init__(
+        self, plan: Plan, records: Records, setting: Setting, tracker: Tracker,
+        watch: Callable[[Driver, Event], None], reuse: Records | None = None,
+    ) -> None:  # fmt: skip
+        self.plan, self.records, self.setting, self.tracker, self.watch = plan, records, setting, tracker, watch
+        self.ledger = Ledger(setting.directory / LEDGER)
+        self.graph = Graph(plan.sweep, plan, records, self.emit, reuse)
+        self.capacity = Capacity()
+        self.needs: dict[Stage, dict[str, float]] = {
+            "pretrain": requirement(plan.sweep, "pretrain"),
+            "features": requirement(plan.sweep, "evaluation"),
+            "evaluation": requirement(plan.sweep, "evaluation"),
+        }
+        self.jobs: dict[str, Job] = {}  # by Tune's trial id
+        self.outcomes: dict[str, dict[str, Any]] = {}
+        self.seen: dict[str, int] = {}
+        self.stopping = False
+        self.broken: BaseException | None = None
+        self._ticked = 0.0
+
+    @property
+    def stop_file(self) -> Path:
+        """Its existence asks running trials to checkpoint and end."""
+        return self.setting.directory / "stop"
+
+    def run(self) -> None:
+        """Run to the end.
+
+        Raises:
+            whatever broke the driver itself, after Tune was ended in order; the folder is whole in any case.
+        """
+        self.stop_file.unlink(missing_ok=True)
+        self.emit({"event": "session"})
+        self.graph.start()
+        storage = Path(tempfile.mkdtemp(prefix="sweep-tune-"))
+        try:
+            if not self.graph.done:
+                with self._interruptible():
+                    self._tune(storage)
+        finally:
+            shutil.rmtree(storage, ignore_errors=True)
+            self.stop_file.unlink(missing_ok=True)
+        if self.broken is not None:
+            raise self.broken
+        if self.graph.done and not self.stopping:
+            self.emit({"event": "done"})
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self.ledger.close()
+
+    def emit(self, event: Event) -> None:
+        """Write an event, fold it in, and tell whoever looks on."""
+        stamped = self.ledger.append(event, durable=event["event"] in DURABLE)
+        self.records.apply(stamped)
+        if event["event"] in ("end", "trial"):
+            write_record(self.setting.directory, self.records.trials[event["id"]])
+        self.tracker.event(self.records, stamped)
+        self.watch(self, stamped)
+
+    # -- Tune's side ---------------------------------------------------------------------------------------------
+
+    def _tune(self, storage: Path) -> None:
+        Tuner(
+            with_resources(work, partial(_request, self.needs, self.plan.sweep.resources.workers)),
+            tune_config=TuneConfig(num_samples=-1, search_alg=_Jobs(self), reuse_actors=self._reusable()),
+            run_config=RunConfig(
+                storage_path=str(storage), name="sweep", verbose=0, callbacks=[_Ticks(self)],
+            ),
+        ).fit()  # fmt: skip
+
+    def _reusable(self) -> bool:
+        """A process that drives a worker group cannot be reused."""
+        return self.plan.sweep.resources.workers == 1
+
+    def suggest(self, tune_id: str) -> dict[str, Any] | str | None:
+        """The next job as a Tune configuration; None = nothing at present; FINISHED = nothing any more."""
+        if self.broken or self.stopping:
+            return None if self.jobs else Searcher.FINISHED
+        job = self.graph.next(lambda stage: self.capacity.fits(self.needs[stage]))
+        if job is None:
+            return Searcher.FINISHED if self.graph.done else None
+        (self.setting.directory / "trials" / job.trial / "stop").unlink(missing_ok=True)
+        self.jobs[tune_id] = job
+        self.capacity.take(tune_id, self.needs[job.stage])
+        return {"job": json.dumps(self._message(job))}
+
+    def _message(self, job: Job) -> dict[str, Any]:
+        resources = self.plan.sweep.resources
+        share = resources.pretrain if job.stage == "pretrain" else resources.evaluation
+        return {
+            "trial": job.trial, "stage": job.stage, "name": job.name, "attempt": job.attempt,
+            "directory": job.directory, "payload": job.payload, "sweep": str(self.setting.directory),
+            "root": str(self.setting.root) if self.setting.root else "", "cache": str(self.setting.cache),
+            "cpu": share.cpu, "gpu": share.gpu, "custom": share.custom,
+            "workers": resources.workers if job.stage == "pretrain" else 1,
+        }  # fmt: skip
+
+    def heard(self, tune_id: str, result: dict[str, Any]) -> None:
+        """A report of a running trial."""
+        job, message = self.jobs[tune_id], json.loads(result.get("message", "null"))
+        if message is None or message["n"] <= self.seen.get(tune_id, -1):
+            return  # Tune repeats the last report when a trial is over
+        self.seen[tune_id] = message["n"]
+        for epoch in message["epochs"]:
+            self._progress(job, epoch)
+        point = message["checkpoint"]
+        if point:
+            self.graph.checkpoint(job, point["epoch"], point["path"], point["digest"], point["metrics"])
+        if message["outcome"]:
+            self.outcomes[tune_id] = message["outcome"]
+        self._tidy()
+
+    def ended(self, tune_id: str, result: dict[str, Any] | None) -> None:
+        """A trial is over; without a last word its process died."""
+        if result:
+            self.heard(tune_id, result)
+        job = self.jobs.pop(tune_id)
+        self.capacity.give(tune_id)
+        self.seen.pop(tune_id, None)
+        found = self.outcomes.pop(tune_id, None)
+        if found is None:
+            found = {"kind": "died", "reason": "its process ended without a word (killed, or out of memory)"}
+        echo = found.pop("config", None)
+        if echo is not None and echo != self.records.trials[job.trial].config:
+            found = {"kind": "error", "reason": "the worker built another configuration than it was given"}
+        self.graph.end(job, Outcome(**{**found, "damaged": tuple(found.get("damaged", ()))}))
+        self._tidy()
+
+    def _progress(self, job: Job, epoch: dict[str, float]) -> None:
+        path = self.setting.directory / "trials" / job.trial / "progress.jsonl"
+        with path.open("a") as file:
+            file.write(json.dumps(epoch) + "\n")
+        number = int(epoch["epoch"])
+        self.tracker.progress(job.trial, number, {k: v for k, v in epoch.items() if k != "epoch"})
+        self.watch(self, {"event": "progress", "id": job.trial, **epoch})
+
+    def _tidy(self) -> None:
+        for id_ in self.graph.stops:
+            (self.setting.directory / "trials" / id_ / "stop").touch()
+        self.graph.stops.clear()
+        for path in self.graph.deletions:
+            shutil.rmtree(self.setting.directory / path, ignore_errors=True)
+        self.graph.deletions.clear()
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Called by Tune's loop all the time."""
+        now = time.monotonic()
+        if now - self._ticked < TICK:
+            return
+        self._ticked = now
+        if not self.stopping and self.stop_file.exists():
+            self.stopping = True
+        self.watch(self, {"event": "tick"})
+
+    def stop(self) -> None:
+        """End in order: running pretrainings write a checkpoint after their epoch, nothing new is started."""
+        self.stopping = True
+        self.stop_file.touch()
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """SIGINT or SIGTERM once: end in order. A second time: at once; the folder is whole then too."""
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            if self.stopping:
+                raise KeyboardInterrupt
+            self.watch(self, {"event": "interrupt"})
+            self.stop()
+
+        previous = {}
+        with suppress(ValueError):  # not in the main thread: the caller handles signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                previous[number] = signal.signal(number, interrupt)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """An exception in a search algorithm would kill the experiment: keep it, end in order, raise it at the end."""
+        try:
+            yield
+        except Exception as error:
+            traceback.print_exc()
+            self.broken = self.broken or error
+            self.stop()
+
+
+def _request(needs: dict[Stage, dict[str, float]], workers: int, config: dict[str, Any]) -> PlacementGroupFactory:
+    """What a trial asks of Tune."""
+    stage = json.loads(config["job"])["stage"]
+    if stage == "pretrain" and workers > 1:
+        # the trial itself only waits for its worker group; {"CPU": 0} alone is refused by Ray
+        return PlacementGroupFactory([{"CPU": 0, "memory": 1}])
+    return PlacementGroupFactory([needs[stage]])
+
+
+class _Unpickled:
+    """Tune pickles what it is given, to be able to restore it; nothing here is ever restored."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Jobs(_Unpickled, Searcher):
+    """Tune's face of the driver."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(metric=None, mode=None)  # a metric here would be demanded of every report
+        self._driver = driver
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        suggestion: Any = None
+        with self._driver.guarded():
+            suggestion = self._driver.suggest(trial_id)
+        return suggestion  # type: ignore[no-any-return]  # Searcher.FINISHED is a string
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        with self._driver.guarded():
+            self._driver.heard(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        with self._driver.guarded():
+            self._driver.ended(trial_id, result)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the state."""
+
+
+class _Ticks(_Unpickled, Callback):
+    """Tune's loop as the driver's clock."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        with self._driver.guarded():
+            self._driver.tick()

@@ -1,0 +1,146 @@
+"""A sweep's folder on disk: its manifest, its lock, the files beside the ledger."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import socket
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+from datasets.config import ConfigError
+from sweep.records import FORMAT, MANIFEST, NotASweep, Records, Trial, as_dict, load
+from sweep.spec import Sweep, build
+
+PACKAGES = ("ray", "torch", "torchvision", "torchaudio", "optuna", "aim", "numpy", "scikit-learn", "pydantic")
+
+
+class Busy(RuntimeError):
+    """Another driver owns this sweep; one line with who."""
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file under a temporary name and rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
+def default_directory(sweep: Sweep, parent: Path) -> Path:
+    """`parent/NAME`, or `NAME-2`, ... where that holds a different sweep; the one that holds this sweep if any."""
+    number = 1
+    while True:
+        directory = parent / (sweep.name if number == 1 else f"{sweep.name}-{number}")
+        if not (directory / MANIFEST).exists() or _holds(directory, sweep):
+            return directory
+        number += 1
+
+
+def _holds(directory: Path, sweep: Sweep) -> bool:
+    try:
+        return bool(json.loads((directory / MANIFEST).read_text())["asked"] == sweep.dump())
+    except (ValueError, KeyError):
+        return False
+
+
+def create(directory: Path, sweep: Sweep, options: dict[str, Any]) -> Records:
+    """Make the folder of a new sweep, or take up the one that holds the same sweep already.
+
+    Args:
+        options: how it was started (data root, address), for `sweep resume`.
+
+    Raises:
+        ConfigError: not writable, or it holds something else.
+    """
+    if (directory / MANIFEST).exists():
+        if not _holds(directory, sweep):
+            raise ConfigError(f"{directory}: holds another sweep; choose another --dir, or `sweep extend {directory}`")
+        return load(directory)
+    try:
+        if directory.exists() and any(directory.iterdir()):
+            raise ConfigError(f"{directory}: is not empty and holds no sweep; choose another --dir")
+        (directory / "trials").mkdir(parents=True, exist_ok=True)
+        write_manifest(directory, sweep, sweep, options)
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be written ({error.strerror}); choose another --dir") from None
+    return load(directory)
+
+
+def write_manifest(directory: Path, asked: Sweep, sweep: Sweep, options: dict[str, Any]) -> None:
+    """Write `sweep.json`: the sweep as it was asked for and as it stands now, options and environment."""
+    content = {
+        "format": FORMAT,
+        "asked": asked.dump(),
+        "sweep": sweep.dump(),
+        "options": options,
+        "environment": environment(),
+    }
+    write_atomic(directory / MANIFEST, json.dumps(content, indent=1))
+
+
+def sweep_of(records: Records) -> Sweep:
+    """The sweep that a folder holds."""
+    return build(records.spec, str(records.directory / MANIFEST)).checked()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, platform and code revision, recorded for lineage."""
+    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    root = Path(__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    found["revision"], found["dirty"] = git("rev-parse", "HEAD") or None, bool(git("status", "--porcelain", "-uno"))
+    return found
+
+
+def lock(directory: Path) -> IO[str]:
+    """Own the sweep until the returned file is closed or the process is gone.
+
+    Raises:
+        Busy: another driver does. ConfigError: not writable.
+    """
+    try:
+        file = (directory / "lock").open("a+")
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be written ({error.strerror})") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        raise Busy(f"{directory}: is being run by {owner}; `sweep stop {directory}` ends that") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file
+
+
+def is_busy(directory: Path) -> bool:
+    """Whether a driver on this machine, or on one that shares the file system's locks, owns the sweep."""
+    try:
+        lock(directory).close()
+    except (Busy, ConfigError):
+        return True
+    return False
+
+
+def write_record(directory: Path, trial: Trial) -> None:
+    """Write `record.json` of a trial, a view of the ledger for people and other programs."""
+    folder = directory / "trials" / trial.id
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "record.json", json.dumps(as_dict(trial), indent=1))
+
+
+__all__ = ["Busy", "NotASweep", "create", "default_directory", "lock", "sweep_of", "write_atomic", "write_record"]

@@ -1,0 +1,599 @@
+"""The dependency graph of a sweep: a pure state machine, events in, jobs out. No Ray, no clock, no file.
+
+    configuration --- pretraining (one a seed) --- checkpoint at each rung and at the end
+                                                      +-- features (computed once, read by all evaluations)
+                                                      +-- evaluation, evaluation (perhaps after another one)
+    values of all seeds at a rung   -> verdict: go on or stop
+    values of all seeds at the end  -> told to the sampler, once, as the mean
+
+Everything that happens is an event of the ledger and folded by `Records.apply`; what this class keeps beside the
+records (what is ready, what runs) is derived from them, so that a new driver continues from the ledger alone.
+
+A pretraining runs in segments: from its last checkpoint to the next epoch at which it must be judged. A retry and a
+continuation are the same act, which is why nothing has to be paused.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from sweep.ledger import Event
+from sweep.records import Checkpoint, Configuration, Records, Stage, Trial
+from sweep.search import Proposals
+from sweep.spec import Sweep
+from sweep.stopping import judge
+
+Kind = Literal["finished", "segment", "interrupted", "stopped", "error", "died", "diverged", "corrupt"]
+PRIORITY: dict[Stage, int] = {"evaluation": 0, "features": 1, "pretrain": 2}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One evaluation as the plan resolved it for a pretraining."""
+
+    key: str
+    name: str
+    config: dict[str, Any]
+    id_of: Callable[[str, int], str]  # (pretraining, epoch) -> trial id
+    after: tuple[str, ...] = ()
+    requests: tuple[dict[str, Any], ...] = ()
+
+
+class Blueprint(Protocol):
+    """How the plan turns parameters into trials."""
+
+    def pretraining(self, params: dict[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
+        """(trial id, resolved configuration)."""
+        ...
+
+    def evaluations(self, config: dict[str, Any]) -> list[Node]: ...
+
+    def features_id(self, parent: str, epoch: int, requests: list[dict[str, Any]]) -> str: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work for one process. Paths are relative to the sweep's folder."""
+
+    trial: str
+    stage: Stage
+    name: str
+    attempt: int
+    directory: str
+    payload: dict[str, Any]
+
+
+@dataclass
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        kind: "segment" = a pretraining reached the epoch it was sent to; "interrupted" = asked to stop, goes on at the
+            next start; "stopped" = its configuration was stopped; "error" = raised; "died" = the process is gone;
+            "diverged" = not finite or collapsed, no use in trying again; "corrupt" = `damaged` could not be read.
+        damaged: checkpoints (relative paths) whose content does not match their checksum.
+    """
+
+    kind: Kind
+    reason: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    damaged: tuple[str, ...] = ()
+
+
+class Graph:
+    """The state machine.
+
+    Attributes:
+        records: the folded ledger. running: trial id -> job in the air.
+        deletions: checkpoints no longer needed, for the driver to delete. stops: running trials to be told to stop.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        blueprint: Blueprint,
+        records: Records,
+        emit: Callable[[Event], None],
+        reuse: Records | None = None,
+    ) -> None:
+        self.sweep, self.blueprint, self.records, self.emit = sweep, blueprint, records, emit
+        self.reuse = reuse
+        self.proposals = Proposals(sweep, records)
+        self.running: dict[str, Job] = {}
+        self.deletions: list[str] = []
+        self.stops: list[str] = []
+        self.closed = False  # no new configurations: the budget is spent or the grid is used up
+        self._ready: list[tuple[int, int, str]] = []
+        self._order = itertools.count()
+        self._owners: dict[str, list[int]] = defaultdict(list)
+        self._children: dict[tuple[str, int], dict[str, str]] = {}  # (pretraining, epoch) -> key -> trial id
+        self._dependents: dict[str, list[str]] = defaultdict(list)
+        self._needs: dict[str, set[str]] = {}
+        self._nodes: dict[str, list[Node]] = {}
+        self._rungs: dict[int, list[list[float]]] = defaultdict(list)
+        self._enqueued: list[dict[str, Any]] = []
+        self._objective_keys = {o.metric.split("/")[0] for o in sweep.objectives} | {
+            c.metric.split("/")[0] for c in sweep.constraints
+        }
+
+    # -- the driver's side ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take up the sweep where the ledger left it: new evaluations are added, what was in the air waits again."""
+        for configuration in list(self.records.configurations.values()):
+            for id_ in configuration.trials:
+                self._owners[id_].append(configuration.number)
+            for index, epoch in enumerate(self._rung_epochs(configuration)):
+                if epoch in configuration.rungs:
+                    self._rungs[index].append(configuration.rungs[epoch])
+            if configuration.state == "complete" and len(configuration.values) != len(self.sweep.objectives):
+                self.emit({"event": "reopen", "number": configuration.number})  # an objective was added
+                self.proposals.reopen(configuration)
+        for configuration in list(self.records.configurations.values()):
+            for id_ in configuration.trials:
+                self._take_up(self.records.trials[id_])
+            self._advance(configuration)
+
+    def enqueue(self, points: Iterable[dict[str, Any]]) -> None:
+        """Configurations given by hand, tried before the sampler's next."""
+        self._enqueued.extend(points)
+
+    def next(self, fits: Callable[[Stage], bool] = lambda stage: True) -> Job | None:
+        """The next job whose stage fits in what is free now, marked as started; None if there is none at present."""
+        while True:
+            trial = self._pop(fits)
+            if trial is not None:
+                return self._launch(trial)
+            if not (fits("pretrain") and self._may_propose()):
+                return None
+            self._propose()
+
+    def checkpoint(self, job: Job, epoch: int, path: str, digest: str, metrics: dict[str, float]) -> None:
+        """A pretraining has written a whole checkpoint."""
+        self.emit(
+            {"event": "checkpoint", "id": job.trial, "epoch": epoch, "path": path, "digest": digest, "metrics": metrics}
+        )
+        trial = self.records.trials[job.trial]
+        if epoch in self._milestones(trial.config):
+            self._evaluate(trial, epoch)
+        self._collect(trial)
+
+    def end(self, job: Job, outcome: Outcome) -> None:
+        """A job is over, however."""
+        self.running.pop(job.trial, None)
+        trial = self.records.trials[job.trial]
+        for path in outcome.damaged:
+            self._lose_checkpoint(trial, path, outcome.reason)
+        status, failure = self._status_after(trial, outcome)
+        self.emit(
+            {
+                "event": "end", "id": trial.id, "status": status, "reason": outcome.reason, "failure": failure,
+                "metrics": outcome.metrics, "artifacts": outcome.artifacts, "seconds": round(outcome.seconds, 3),
+                "kind": outcome.kind,
+            }
+        )  # fmt: skip
+        self._settled(trial)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing runs, nothing is ready and nothing new will be proposed."""
+        return not self.running and not self._ready and not self._may_propose()
+
+    # -- proposing -----------------------------------------------------------------------------------------------
+
+    def _may_propose(self) -> bool:
+        if self.closed:
+            return False
+        budget = self.sweep.budget
+        if self._enqueued:
+            return True
+        if len(self.records.configurations) >= budget.trials:
+            return False
+        if budget.hours is not None and self.records.wall >= budget.hours * 3600:
+            return False
+        if budget.device_hours is None:
+            return True
+        spent = sum(trial.seconds * self._devices(trial.stage) for trial in self.records.trials.values())
+        return spent < budget.device_hours * 3600
+
+    def _devices(self, stage: Stage) -> float:
+        resources = self.sweep.resources
+        share = resources.pretrain if stage == "pretrain" else resources.evaluation
+        return (share.gpu or share.cpu) * (resources.workers if stage == "pretrain" else 1)
+
+    def _propose(self) -> None:
+        number = len(self.records.configurations)
+        proposed = self.proposals.propose(number, self._enqueued.pop(0) if self._enqueued else None)
+        if proposed is None:
+            self.closed = True
+            return
+        params, source = proposed
+        planned = [self.blueprint.pretraining(params, self.sweep.seed + index) for index in range(self.sweep.seeds)]
+        ids = [id_ for id_, _ in planned]
+        self.emit({"event": "configuration", "number": number, "params": params, "source": source, "trials": ids})
+        for id_, config in planned:
+            self._owners[id_].append(number)
+            if id_ not in self.records.trials:
+                self._create(id_, "pretrain", config["method"]["name"], config, configuration=number)
+        for id_ in ids:
+            self._take_up(self.records.trials[id_])
+        self._advance(self.records.configurations[number])
+
+    def _create(self, id_: str, stage: Stage, name: str, config: dict[str, Any], **more: Any) -> None:
+        self.emit({"event": "trial", "id": id_, "stage": stage, "name": name, "config": config, **more})
+        known = self.reuse.trials.get(id_) if self.reuse else None
+        if known is None or known.status != "finished":
+            return
+        assert self.reuse is not None
+        origin = self.reuse.directory.resolve()
+        for point in known.checkpoints[-1:]:
+            path = str(origin / point.path)
+            self.emit({"event": "checkpoint", "id": id_, "epoch": point.epoch, "path": path, "digest": point.digest})
+        self.emit(
+            {
+                "event": "end", "id": id_, "status": "finished", "origin": str(origin), "metrics": known.metrics,
+                "artifacts": {name: str(origin / path) for name, path in known.artifacts.items()},
+            }
+        )  # fmt: skip
+
+    def retry_failed(self) -> int:
+        """Give every failed trial its attempts again, and its configuration another verdict; how many trials."""
+        failed = [trial for trial in self.records.trials.values() if trial.status == "failed"]
+        for trial in failed:
+            self.emit({"event": "retry", "id": trial.id})
+        again = {trial.id for trial in failed} | {trial.parent for trial in failed}
+        for configuration in self.records.configurations.values():
+            lost = configuration.state == "failed" or (configuration.state == "pruned" and not configuration.rungs)
+            if lost and again.intersection(configuration.trials):
+                self.emit({"event": "reopen", "number": configuration.number})
+                self.proposals.reopen(configuration)
+        return len(failed)
+
+    # -- launching -----------------------------------------------------------------------------------------------
+
+    def _launch(self, trial: Trial) -> Job:
+        attempt = trial.attempts + 1
+        self.emit({"event": "start", "id": trial.id, "attempt": attempt})
+        directory = f"trials/{trial.id}/attempt-{attempt}"
+        job = Job(trial.id, trial.stage, trial.name, attempt, directory, self._payload(trial))
+        self.running[trial.id] = job
+        return job
+
+    def _payload(self, trial: Trial) -> dict[str, Any]:
+        if trial.stage == "pretrain":
+            points = [[point.path, point.digest] for point in reversed(trial.checkpoints)]
+            return {"config": trial.config, "checkpoints": points, "until": self._until(trial)}
+        assert trial.parent is not None and trial.epoch is not None
+        point = self._checkpoint_at(self.records.trials[trial.parent], trial.epoch)
+        assert point is not None
+        payload: dict[str, Any] = {"checkpoint": point.path, "digest": point.digest, "config": trial.config}
+        if trial.stage == "evaluation":
+            siblings = self._children[trial.parent, trial.epoch]
+            after = next((node.after for node in self._nodes[trial.parent] if node.key == trial.name), ())
+            payload["inputs"] = {key: self._result(siblings[key]) for key in after}
+        return payload
+
+    def _result(self, id_: str) -> dict[str, Any]:
+        trial = self.records.trials[id_]
+        return {"metrics": trial.metrics, "artifacts": trial.artifacts}
+
+    def _milestones(self, config: dict[str, Any]) -> list[int]:
+        epochs = int(config["train"]["epochs"])
+        shares = {max(1, round(share * epochs)) for share in self.sweep.rungs}
+        return [*sorted(share for share in shares if share < epochs), epochs]
+
+    def _rung_epochs(self, configuration: Configuration) -> list[int]:
+        return self._milestones(self.records.trials[configuration.trials[0]].config)[:-1]
+
+    def _until(self, trial: Trial) -> int:
+        """The epoch at which a pretraining must be judged next."""
+        reached = trial.checkpoint.epoch if trial.checkpoint else 0
+        return next(epoch for epoch in self._milestones(trial.config) if epoch > reached)
+
+    @staticmethod
+    def _checkpoint_at(trial: Trial, epoch: int) -> Checkpoint | None:
+        return next((point for point in trial.checkpoints if point.epoch == epoch), None)
+
+    def _pop(self, fits: Callable[[Stage], bool]) -> Trial | None:
+        """The most urgent ready trial that fits; entries that something else has settled meanwhile are dropped."""
+        too_large, chosen = [], None
+        while self._ready and chosen is None:
+            entry = heapq.heappop(self._ready)
+            trial = self.records.trials[entry[2]]
+            if not self._may_run(trial):
+                continue
+            if fits(trial.stage):
+                chosen = trial
+            else:
+                too_large.append(entry)
+        for entry in too_large:
+            heapq.heappush(self._ready, entry)
+        return chosen
+
+    def _push(self, trial: Trial) -> None:
+        if self._may_run(trial):
+            # what already has work in it goes before what has not begun
+            priority = PRIORITY[trial.stage] + int(trial.stage == "pretrain" and not trial.checkpoints)
+            heapq.heappush(self._ready, (priority, next(self._order), trial.id))
+
+    # -- the life of a pretraining -------------------------------------------------------------------------------
+
+    def _take_up(self, trial: Trial) -> None:
+        """Bring a pretraining's place in the graph up to date with its records."""
+        if trial.id not in self._nodes:
+            self._nodes[trial.id] = self.blueprint.evaluations(trial.config)
+        for epoch in self._milestones(trial.config):
+            if self._checkpoint_at(trial, epoch) is not None:
+                self._evaluate(trial, epoch)
+        self._push(trial)
+
+    def _may_run(self, trial: Trial) -> bool:
+        """Whether a trial can be worked on now: all it needs is there, and what it has reached was judged."""
+        if trial.status != "waiting" or trial.id in self.running:
+            return False
+        if trial.stage != "pretrain":
+            parent = self.records.trials[trial.parent or ""]
+            return not self._needs.get(trial.id) and self._checkpoint_at(parent, trial.epoch or 0) is not None
+        owners = [self.records.configurations[number] for number in self._owners[trial.id]]
+        reached = trial.checkpoint.epoch if trial.checkpoint else 0
+        if not any(owner.state == "running" for owner in owners) and not self._is_missed(trial, reached):
+            return False
+        due = [epoch for epoch in self._milestones(trial.config) if epoch <= reached]
+        return all(any(owner.judged.get(epoch) == "go" for owner in owners) for epoch in due)
+
+    def _is_missed(self, trial: Trial, reached: int) -> bool:
+        """Whether an evaluation waits for a checkpoint that was there and is damaged."""
+        return any(
+            not self._is_over(child)
+            for (parent, epoch), children in self._children.items()
+            if parent == trial.id and epoch > reached
+            for child in children.values()
+        )
+
+    def _evaluate(self, trial: Trial, epoch: int) -> None:
+        """Create the trials that judge a checkpoint (only what the objectives need before the end)."""
+        final = epoch == int(trial.config["train"]["epochs"])
+        nodes = self._nodes[trial.id] if final else self._needed(self._nodes[trial.id])
+        children = self._children.setdefault((trial.id, epoch), {})
+        requests: dict[str, dict[str, Any]] = {}
+        for node in nodes:
+            requests.update({repr(sorted(request.items())): request for request in node.requests})
+        common = {"parent": trial.id, "epoch": epoch, "configuration": trial.configuration}
+        first: set[str] = set()
+        if requests:
+            wanted = list(requests.values())
+            id_ = self.blueprint.features_id(trial.id, epoch, wanted)
+            unfinished = [n for n in nodes if not self._is_over(n.id_of(trial.id, epoch))]
+            if id_ not in self.records.trials and unfinished:
+                self._create(id_, "features", "features", {"requests": wanted}, **common)
+            if id_ in self.records.trials:
+                self._await(self.records.trials[id_], set())
+                first = {id_}
+        for node in nodes:
+            id_ = node.id_of(trial.id, epoch)
+            children[node.key] = id_
+            if id_ not in self.records.trials:
+                self._create(id_, "evaluation", node.key, {"name": node.name, **node.config}, **common)
+        for node in nodes:
+            self._await(self.records.trials[children[node.key]], first | {children[key] for key in node.after})
+
+    def _needed(self, nodes: list[Node]) -> list[Node]:
+        wanted = set(self._objective_keys)
+        for node in reversed(nodes):  # the plan orders nodes so that `after` points backwards
+            if node.key in wanted:
+                wanted.update(node.after)
+        return [node for node in nodes if node.key in wanted]
+
+    def _is_over(self, id_: str) -> bool:
+        return id_ in self.records.trials and self.records.trials[id_].over
+
+    def _await(self, trial: Trial, needs: set[str]) -> None:
+        if trial.over:
+            return
+        failed = [self.records.trials[need] for need in needs if self.records.trials[need].status == "failed"]
+        if failed:
+            self._fail_dependent(trial, failed[0])
+            return
+        open_ = {need for need in needs if not self._is_over(need)}
+        self._needs[trial.id] = open_
+        for need in open_:
+            self._dependents[need].append(trial.id)
+        if not open_:
+            self._push(trial)
+
+    def _fail_dependent(self, trial: Trial, cause: Trial) -> None:
+        reason = f"{cause.name} it depends on failed: {cause.reason}"
+        self.emit({"event": "end", "id": trial.id, "status": "failed", "reason": reason})
+        self._settled(trial)
+
+    # -- what follows from an end --------------------------------------------------------------------------------
+
+    def _status_after(self, trial: Trial, outcome: Outcome) -> tuple[str, bool]:
+        if outcome.kind == "finished":
+            return "finished", False
+        if outcome.kind in ("segment", "interrupted"):
+            last = int(trial.config["train"]["epochs"]) if trial.stage == "pretrain" else None
+            whole = last is not None and trial.checkpoint is not None and trial.checkpoint.epoch == last
+            return ("finished" if whole else "waiting"), False
+        if outcome.kind == "stopped":
+            return "stopped", False
+        if outcome.kind == "diverged":
+            return "failed", True
+        return ("failed" if trial.failures >= self.sweep.retries else "waiting"), True
+
+    def _settled(self, trial: Trial) -> None:
+        """Whatever waited for this trial may go on, or must fail."""
+        if trial.stage == "pretrain":
+            self._push(trial)
+            for number in self._owners[trial.id]:
+                self._advance(self.records.configurations[number])
+            self._collect(trial)
+            return
+        if not trial.over:
+            self._push(trial)
+            return
+        for dependent in self._dependents.pop(trial.id, []):
+            child = self.records.trials[dependent]
+            if trial.status == "failed" and not child.over:
+                self._fail_dependent(child, trial)
+                continue
+            self._needs[dependent].discard(trial.id)
+            if not self._needs[dependent]:
+                self._push(child)
+        parent = self.records.trials[trial.parent or ""]
+        for number in self._owners[parent.id]:
+            self._advance(self.records.configurations[number])
+        self._collect(parent)
+
+    def _lose_checkpoint(self, trial: Trial, path: str, reason: str) -> None:
+        """A damaged checkpoint is forgotten; its pretraining goes on from the one before."""
+        owner = trial if trial.stage == "pretrain" else self.records.trials[trial.parent or ""]
+        if any(point.path == path for point in owner.checkpoints):
+            self.emit({"event": "drop_checkpoint", "id": owner.id, "path": path, "reason": reason})
+            self.emit({"event": "warning", "kind": f"checkpoint {path}", "text": f"{path} was damaged and is not used"})
+        if owner is not trial:
+            self._push(owner)
+
+    def _advance(self, configuration: Configuration) -> None:
+        """Judge or tell a configuration if all its seeds have got so far."""
+        if configuration.state != "running":
+            return
+        trials = [self.records.trials[id_] for id_ in configuration.trials]
+        for trial in trials:
+            if trial.status in ("failed", "stopped"):
+                self._tell_lost(configuration, trial)
+                return
+        milestones = [self._milestones(trial.config) for trial in trials]
+        for index, epoch in enumerate(milestones[0]):
+            final = index == len(milestones[0]) - 1
+            if not final and epoch in configuration.judged:
+                continue
+            ids = [(trial.id, epochs[index]) for trial, epochs in zip(trials, milestones, strict=True)]
+            reached = [trial.checkpoint.epoch if trial.checkpoint else 0 for trial in trials]
+            if any(now < due for now, (_, due) in zip(reached, ids, strict=True)):
+                return
+            if not final and any(id_ not in self._children for id_ in ids):
+                self._judge(configuration, index, epoch, None)  # a reused result has only its last checkpoint
+                continue
+            values, problem = self._values([o.metric for o in self.sweep.objectives], ids)
+            if values is None and not problem:
+                return  # an evaluation is still on its way
+            if final:
+                self._tell(configuration, values, problem, ids)
+            else:
+                self._judge(configuration, index, epoch, values)
+                if configuration.state != "running":
+                    return
+
+    def _values(self, metrics: list[str], ids: list[tuple[str, int]]) -> tuple[list[list[float]] | None, str]:
+        """Per seed the values of `metrics`; (None, "") while some are missing, (None, reason) when they never come."""
+        rows = []
+        for parent, epoch in ids:
+            children = self._children.get((parent, epoch), {})
+            row = []
+            for metric in metrics:
+                id_ = children.get(metric.split("/")[0])
+                if id_ is None or not self.records.trials[id_].over:
+                    return None, ""
+                trial = self.records.trials[id_]
+                value = trial.metrics.get(metric)
+                if trial.status != "finished":
+                    return None, f"evaluation {trial.name} {trial.status}: {trial.reason}"
+                if value is None or not math.isfinite(value):
+                    return None, f"evaluation {trial.name} gave no finite {metric}"
+                row.append(value)
+            rows.append(row)
+        return rows, ""
+
+    def _judge(self, configuration: Configuration, index: int, epoch: int, values: list[list[float]] | None) -> None:
+        means = [statistics.fmean(column) for column in zip(*values, strict=True)] if values else []
+        decision, reason = "go", ""
+        if means:
+            directions = [objective.direction for objective in self.sweep.objectives]
+            share = self.sweep.rungs[min(index, len(self.sweep.rungs) - 1)]
+            decision, reason = judge(self.sweep.stop, share, means, self._rungs[index], directions)
+            self._rungs[index].append(means)
+        self.emit(
+            {
+                "event": "verdict", "number": configuration.number, "epoch": epoch, "values": means,
+                "decision": decision, "reason": reason,
+            }
+        )  # fmt: skip
+        trials = [self.records.trials[id_] for id_ in configuration.trials]
+        if decision == "stop":
+            self._finish(configuration, {"state": "pruned", "reason": reason})
+            return
+        for trial in trials:
+            self._push(trial)
+
+    def _tell(
+        self, configuration: Configuration, values: list[list[float]] | None, problem: str, ids: list[tuple[str, int]]
+    ) -> None:
+        if values is None:
+            self._finish(configuration, {"state": "failed", "reason": problem})
+            return
+        columns = list(zip(*values, strict=True))
+        told: dict[str, Any] = {
+            "state": "complete",
+            "values": [statistics.fmean(column) for column in columns],
+            "spread": [statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns],
+        }
+        if self.sweep.constraints:
+            bounds, problem = self._values([c.metric for c in self.sweep.constraints], ids)
+            if bounds is None:
+                if problem:
+                    self._finish(configuration, {"state": "failed", "reason": problem})
+                return
+            means = [statistics.fmean(column) for column in zip(*bounds, strict=True)]
+            told["violation"] = max(c.violation(v) for c, v in zip(self.sweep.constraints, means, strict=True))
+        self._finish(configuration, told)
+
+    def _tell_lost(self, configuration: Configuration, trial: Trial) -> None:
+        """A pretraining was lost: a collapse says something about the point, a broken machine does not."""
+        diverged = trial.reason.startswith(DIVERGED) or trial.status == "stopped"
+        reason = trial.reason or "stopped"
+        if self.sweep.seeds > 1:
+            reason = f"seed {trial.config['seed']}: {reason}"
+        self._finish(configuration, {"state": "pruned" if diverged else "failed", "reason": reason})
+
+    def _finish(self, configuration: Configuration, told: dict[str, Any]) -> None:
+        self.emit({"event": "told", "number": configuration.number, **told})
+        self.proposals.tell(configuration)
+        for trial in (self.records.trials[id_] for id_ in configuration.trials):
+            wanted = any(self.records.configurations[n].state == "running" for n in self._owners[trial.id])
+            if wanted or trial.over:
+                continue
+            if trial.id in self.running:
+                self.stops.append(trial.id)
+            else:
+                self.emit({"event": "end", "id": trial.id, "status": "stopped", "reason": configuration.reason})
+
+    # -- disk ----------------------------------------------------------------------------------------------------
+
+    def _collect(self, trial: Trial) -> None:
+        """Give up checkpoints that neither an evaluation nor a restart needs; the last two stay while it trains."""
+        milestones = self._milestones(trial.config)
+        keep_last = 1 if trial.over else 2
+        for point in trial.checkpoints[:-keep_last]:
+            milestone = point.epoch in milestones
+            if milestone and self.sweep.keep == "all":
+                continue
+            children = self._children.get((trial.id, point.epoch), {}).values()
+            if any(not self._is_over(id_) for id_ in children) or (milestone and not children):
+                continue
+            if trial.origin:
+                continue
+            self.emit({"event": "drop_checkpoint", "id": trial.id, "path": point.path})
+            self.deletions.append(point.path)
+
+
+DIVERGED = "diverged: "

@@ -1,0 +1,268 @@
+"""The plan of a sweep: everything is resolved, checked and priced before anything runs.
+
+It is also the graph's blueprint: it turns the parameters of a configuration into the identity and the full
+configuration of its pretraining, and a checkpoint into the evaluations that judge it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.base import Spec
+from datasets.config import ConfigError, near, parse
+from sweep.graph import Node
+from sweep.space import corner_points, describe
+from sweep.spec import Sweep, put
+from trainables.core.config import Resolved, digest, resolve
+from trainables.core.fit import generator, steps_per_epoch
+from trainables.core.load import load
+from trainables.evals.base import EvalConfig, capabilities_of, check, direction, metric_names
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One evaluation of the sweep, loaded and configured."""
+
+    key: str
+    name: str
+    module: Any
+    config: EvalConfig
+
+
+class Plan:
+    """A checked sweep.
+
+    Attributes:
+        metrics: every downstream metric that one configuration yields. skipped: evaluation -> why it does not apply.
+        warnings: what the user should know, though it works.
+    """
+
+    def __init__(self, sweep: Sweep, root: Path | None) -> None:
+        """Resolve and check.
+
+        Raises:
+            ConfigError: one line. DataError: data that are missing or broken.
+        """
+        self.sweep, self.root = sweep.checked(), root
+        self.warnings: list[str] = []
+        self._specs: dict[str, Spec] = {}
+        self._evaluations = _ordered([self._load_evaluation(key) for key in sweep.evals])
+        self.metrics = self._check_points()
+        self._check_objectives()
+
+    # -- the graph's blueprint -----------------------------------------------------------------------------------
+
+    def pretraining(self, params: Mapping[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
+        """Identity and full configuration of one pretraining."""
+        resolved = self.resolve(params, seed)
+        return digest(resolved.identity()), resolved.dump()
+
+    def evaluations(self, config: dict[str, Any]) -> list[Node]:
+        """The evaluations of a pretraining's checkpoints, each after those it reads."""
+        spec = self.spec(resolve(config))
+        nodes: dict[str, Node] = {}
+        for applied in self._evaluations:
+            requests = tuple(asdict(request) for request in applied.module.requests(applied.config, spec))
+            after = tuple(applied.module.NEEDS.after)
+            identity = {"name": applied.name, "config": applied.config.dump(), "version": applied.module.VERSION}
+
+            def id_of(parent: str, epoch: int, identity: Any = identity, inputs: Any = after) -> str:
+                ids = [nodes[key].id_of(parent, epoch) for key in inputs]
+                return digest({"parent": parent, "epoch": epoch, "inputs": ids, **identity})
+
+            nodes[applied.key] = Node(applied.key, applied.name, applied.config.dump(), id_of, after, requests)
+        return list(nodes.values())
+
+    def features_id(self, parent: str, epoch: int, requests: list[dict[str, Any]]) -> str:
+        """Identity of the features of a checkpoint."""
+        return digest({"parent": parent, "epoch": epoch, "features": requests})
+
+    # -- resolving -----------------------------------------------------------------------------------------------
+
+    def resolve(self, params: Mapping[str, Any], seed: int) -> Resolved:
+        """The configuration of a point of the space: base, then the point, then the seed."""
+        values: dict[str, Any] = _copy(self.sweep.base)
+        values["method"] = {"name": self.sweep.method, **values.get("method", {})}
+        values["data"] = {"name": self.sweep.data, **values.get("data", {})}
+        for key, value in params.items():
+            put(values, "method.name" if key == "method" else key, value, "space")
+        values["seed"] = seed
+        return resolve(values)
+
+    def spec(self, resolved: Resolved) -> Spec:
+        """The spec of the batches of a configuration; opens the data the first time."""
+        key = digest([resolved.data_name, resolved.data.dump(), resolved.views.dump()])
+        if key not in self._specs:
+            source = resolved.source(self.root, "train")
+            if source.spec.note:
+                self._warn(f"data {resolved.data_name}: {source.spec.note}")
+            self._specs[key] = resolved.build_views(source.spec).spec
+            steps_per_epoch(len(source), resolved.train)
+        return self._specs[key]
+
+    def _load_evaluation(self, key: str) -> Applied:
+        evaluation = self.sweep.evals[key]
+        try:
+            module = load("evaluation", evaluation.name)
+        except ConfigError as error:
+            raise ConfigError(f"evals.{key}: {error}") from None
+        return Applied(key, evaluation.name, module, parse(module.Config, evaluation.options, f"evals.{key}"))
+
+    def _check_points(self) -> set[str]:
+        """Build every known point and every end of the space once, on the meta device, with all its evaluations."""
+        metrics: set[str] | None = None
+        for point in [*self.sweep.known, *corner_points(self.sweep.space)]:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                here = self._check_point(point)
+            for warning in caught:
+                if issubclass(warning.category, UserWarning):
+                    self._warn(str(warning.message))
+            metrics = here if metrics is None else metrics & here
+        return metrics or set()
+
+    def _check_point(self, point: Mapping[str, Any]) -> set[str]:
+        where = ", ".join(f"{key}={value}" for key, value in point.items())
+        try:
+            resolved = self.resolve(point, self.sweep.seed)
+            spec = self.spec(resolved)
+            resolved.method_class.check(resolved.method, spec)
+            with torch.device("meta"):
+                method = resolved.build_method(spec)
+            names: set[str] = set()
+            for applied in self._evaluations:
+                found = (method.parts, capabilities_of(method))
+                check(applied.module, applied.config, spec, *found)
+                names.update(metric_names(applied.module, applied.key, applied.config, spec, *found))
+        except ConfigError as error:
+            raise ConfigError(f"{error} (at {where})") from None
+        return names
+
+    def _check_objectives(self) -> None:
+        wanted = [objective.metric for objective in self.sweep.objectives]
+        for metric in [*wanted, *(constraint.metric for constraint in self.sweep.constraints)]:
+            if metric not in self.metrics:
+                raise ConfigError(f"objective {metric}: no evaluation yields it{near(metric, self.metrics)}")
+        for objective in self.sweep.objectives:
+            applied = next(a for a in self._evaluations if a.key == objective.metric.split("/")[0])
+            better = direction(applied.module, objective.metric)
+            if better and better != objective.direction:
+                self._warn(f"objective {objective.metric}: {better} is better, but the sweep asks for the opposite")
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    # -- resources and price -------------------------------------------------------------------------------------
+
+    def check_resources(self, available: Mapping[str, float]) -> int:
+        """How many pretrainings fit at once into `available` ({"CPU": 8, "GPU": 1, ...}).
+
+        Raises:
+            ConfigError: not even one, with the numbers.
+        """
+        for stage in ("evaluation", "pretrain"):
+            need = requirement(self.sweep, stage)
+            for name, amount in need.items():
+                if amount > available.get(name, 0.0):
+                    workers = self.sweep.resources.workers if stage == "pretrain" else 1
+                    each = f" ({workers} workers x {amount / workers:g})" if workers > 1 else ""
+                    raise ConfigError(
+                        f"resources: one {'pretraining' if stage == 'pretrain' else 'evaluation'} needs {amount:g} "
+                        f"{name}{each}, there are {available.get(name, 0.0):g}; lower resources or --workers"
+                    )
+        return min(int(available.get(name, 0.0) / amount + 1e-9) for name, amount in need.items() if amount)
+
+    def counts(self) -> dict[str, int]:
+        """How many trials of each kind a full run has."""
+        configurations = self.sweep.budget.trials
+        pretrainings = configurations * self.sweep.seeds
+        needed = {objective.metric.split("/")[0] for objective in self.sweep.objectives}
+        evaluations = pretrainings * (len(self._evaluations) + len(self.sweep.rungs) * len(needed))
+        return {"configurations": configurations, "pretrainings": pretrainings, "evaluations": evaluations}
+
+    def price(self, steps: int = 3) -> float:
+        """Measured here: estimated compute seconds of one pretraining (evaluations come on top, they are small)."""
+        point = self.sweep.known[0] if self.sweep.known else corner_points(self.sweep.space)[0]
+        resolved = self.resolve(point, self.sweep.seed)
+        source = resolved.source(self.root, "train")
+        views = resolved.build_views(source.spec)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(max(1, int(self.sweep.resources.pretrain.cpu)))
+        method = resolved.build_method(views.spec).train()
+        size = min(resolved.train.batch_size, len(source))
+        times = []
+        for step in range(steps):
+            begin = time.perf_counter()
+            draws = generator(0, 0, step)
+            method(views(source.fetch(torch.arange(size), draws), draws))["loss"].backward()
+            times.append(time.perf_counter() - begin)
+        torch.set_num_threads(threads)
+        return min(times) * steps_per_epoch(len(source), resolved.train) * resolved.train.epochs
+
+    def describe(self) -> list[str]:
+        """The plan as lines for a person."""
+        sweep, counts = self.sweep, self.counts()
+        lines = [
+            f"{sweep.name}: {sweep.method} on {sweep.data}" + (f" - {sweep.description}" * bool(sweep.description))
+        ]
+        lines += [f"  search    {key} in {describe(dim)}{_when(dim.when)}" for key, dim in sweep.space.items()]
+        lines += [f"  objective {objective.direction} {objective.metric}" for objective in sweep.objectives]
+        lines.append("  judged by " + ", ".join(applied.key for applied in self._evaluations))
+        if sweep.rungs:
+            rungs = ", ".join(f"{share:.0%}" for share in sweep.rungs)
+            lines.append(f"  rungs     at {rungs} of the training, rule {sweep.stop.rule}")
+        lines.append(
+            f"  {counts['configurations']} configurations x {sweep.seeds} seeds = {counts['pretrainings']} "
+            f"pretrainings, up to {counts['evaluations']} evaluations"
+        )
+        return lines + [f"  note      {warning}" for warning in self.warnings]
+
+
+def requirement(sweep: Sweep, stage: str) -> dict[str, float]:
+    """What one trial of a stage takes from the cluster, over all its workers."""
+    share = sweep.resources.pretrain if stage == "pretrain" else sweep.resources.evaluation
+    workers = sweep.resources.workers if stage == "pretrain" else 1
+    need = {"CPU": share.cpu, "GPU": share.gpu, "memory": (share.memory_gb or 0) * 2**30, **share.custom}
+    return {name: amount * workers for name, amount in need.items() if amount}
+
+
+def local_resources() -> dict[str, float]:
+    """What this machine has."""
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+
+
+def _ordered(evaluations: list[Applied]) -> list[Applied]:
+    """Each evaluation after those it reads.
+
+    Raises:
+        ConfigError: one that it reads is not in the sweep, or they go in a circle.
+    """
+    ordered: dict[str, Applied] = {}
+    keys = [applied.key for applied in evaluations]
+    for applied in evaluations:
+        for needed in applied.module.NEEDS.after:
+            if needed not in keys:
+                raise ConfigError(f"evals.{applied.key}: reads the result of '{needed}'; add it to evals")
+    while len(ordered) < len(evaluations):
+        free = [a for a in evaluations if a.key not in ordered and all(k in ordered for k in a.module.NEEDS.after)]
+        if not free:
+            raise ConfigError(f"evals: {sorted(set(keys) - set(ordered))} wait for each other")
+        ordered.update({applied.key: applied for applied in free})
+    return list(ordered.values())
+
+
+def _when(conditions: Mapping[str, Any]) -> str:
+    return "".join(f" when {key} = {value}" for key, value in conditions.items())
+
+
+def _copy(values: Any) -> Any:
+    return {key: _copy(value) for key, value in values.items()} if isinstance(values, dict) else values

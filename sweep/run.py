@@ -1,0 +1,189 @@
+"""Run, resume, extend and retry a sweep: from a name or a folder to a folder with all its results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets.config import ConfigError
+from sweep.console import Watch
+from sweep.folder import create, default_directory, lock, sweep_of, write_manifest
+from sweep.records import LEDGER, Records, load
+from sweep.space import check_point
+from sweep.spec import Sweep, load_sweep, with_settings
+
+Say = Callable[[str], None]
+
+
+def run(
+    sweep: str | Sweep,
+    directory: str | Path | None = None,
+    *,
+    sets: Sequence[str] = (),
+    smoke: bool = False,
+    data_root: str | Path | None = None,
+    address: str | None = None,
+    reuse: str | Path | None = None,
+    track: bool = True,
+    quiet: bool = False,
+    say: Say = print,
+) -> Path:
+    """Plan and run a sweep (its name, a file, or a `Sweep`) to its end; its folder.
+
+    Running the same sweep in the same folder again takes it up where it is.
+
+    Raises:
+        ConfigError, DataError, Busy: one line; nothing was started or written then.
+    """
+    asked = load_sweep(sweep, sets, smoke) if isinstance(sweep, str) else sweep.checked()
+    where = Path(directory) if directory else default_directory(asked, Path("runs"))
+    options = {"data_root": _absolute(data_root), "address": address, "track": track}
+    plan = _plan(asked, data_root)
+    for line in plan.describe() if not quiet else ():
+        say(line)
+    if address is None:
+        from sweep.plan import local_resources
+
+        plan.check_resources(local_resources())
+    records = create(where.resolve(), asked, options)
+    say(f"  folder    {where}") if not quiet else None
+    return _drive(plan, records, options, reuse=reuse, quiet=quiet, say=say)
+
+
+def resume(
+    directory: str | Path,
+    *,
+    retry_failed: bool = False,
+    enqueue: Sequence[dict[str, Any]] = (),
+    quiet: bool = False,
+    say: Say = print,
+    **changed: Any,
+) -> Path:
+    """Take up the sweep in a folder; with a changed data root or address if given. A finished one is left as it is.
+
+    Raises:
+        NotASweep, ConfigError, DataError, Busy: one line.
+    """
+    records = load(directory)
+    records.directory = records.directory.resolve()
+    options = {**records.manifest["options"], **{key: value for key, value in changed.items() if value is not None}}
+    plan = _plan(sweep_of(records), options["data_root"])
+    return _drive(plan, records, options, retry_failed=retry_failed, enqueue=enqueue, quiet=quiet, say=say)
+
+
+def extend(
+    directory: str | Path,
+    *,
+    trials: int = 0,
+    evaluations: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    enqueue: Sequence[dict[str, Any]] = (),
+    quiet: bool = False,
+    say: Say = print,
+) -> Path:
+    """More of the same sweep: further configurations, further evaluations of every checkpoint, another objective.
+
+    Raises:
+        ConfigError: a change that would make the results so far those of another sweep.
+    """
+    records = load(directory)
+    old = sweep_of(records)
+    settings: dict[str, Any] = {}
+    if trials or enqueue:
+        settings["budget.trials"] = max(old.budget.trials, len(records.configurations)) + trials + len(enqueue)
+    for name in evaluations:
+        if name in old.evals:
+            raise ConfigError(f"--evaluation {name}: is in this sweep already")
+        settings[f"evals.{name}"] = {}
+    changed = with_settings(old, settings, "extend")
+    if sets:
+        from sweep.spec import settings_of
+
+        changed = with_settings(changed, settings_of(sets), "--set")
+    for field in ("method", "data", "base", "seeds", "seed"):
+        if getattr(changed, field) != getattr(old, field):
+            raise ConfigError(f"extend: {field} cannot change, the results so far depend on it; run a new sweep")
+    for number, configuration in records.configurations.items():
+        check_point(changed.space, configuration.params, f"extend: configuration #{number}")
+    points = [check_point(changed.space, point, "--point") for point in enqueue]
+    options = records.manifest["options"]
+    plan = _plan(changed.checked(), options["data_root"])
+    with lock(records.directory):
+        asked = Sweep.model_validate(records.manifest["asked"])
+        write_manifest(records.directory, asked, changed, options)
+    records = load(Path(directory).resolve())
+    return _drive(plan, records, options, enqueue=points, quiet=quiet, say=say)
+
+
+def _plan(sweep: Sweep, data_root: str | Path | None) -> Any:
+    from sweep.plan import Plan  # imports torch, which costs seconds that `--help` should not
+
+    root = data_root or os.environ.get("SWEEP_DATA")
+    return Plan(sweep, Path(root).resolve() if root else None)
+
+
+def _absolute(path: str | Path | None) -> str | None:
+    return str(Path(path).resolve()) if path else None
+
+
+def _drive(
+    plan: Any,
+    records: Records,
+    options: dict[str, Any],
+    *,
+    retry_failed: bool = False,
+    enqueue: Sequence[dict[str, Any]] = (),
+    reuse: str | Path | None = None,
+    quiet: bool = False,
+    say: Say = print,
+) -> Path:
+    directory = records.directory
+    if records.finished and not retry_failed and not enqueue and not _unfinished(plan, records):
+        say(f"{directory.name}: is finished already, nothing to do; `sweep extend` asks for more")
+        return directory
+    others = load(reuse) if reuse else None
+    with lock(directory):
+        from sweep import cluster
+        from sweep.driver import Driver, Setting
+        from sweep.tracking import Tracker
+
+        workers = plan.sweep.resources.workers > 1
+        cluster.connect(options.get("address"), dashboard=workers, say=say)
+        slots = plan.check_resources(cluster.Capacity().total())
+        fresh = Records(directory, records.manifest)
+        for event in _events(directory):
+            fresh.apply(event)
+        watch = Watch(fresh, slots, quiet)
+        cache = Path(os.environ["SWEEP_CACHE"]).resolve() if "SWEEP_CACHE" in os.environ else directory / "cache"
+        problems: list[str] = []
+        tracker = Tracker(directory, enabled=bool(options.get("track", True)), on_problem=problems.append)
+        driver = Driver(plan, fresh, Setting(directory, plan.root, cache), tracker, watch)
+        driver.graph.reuse = others
+        driver.graph.enqueue(enqueue)
+        try:
+            if retry_failed:
+                again = driver.graph.retry_failed()
+                say(f"{again} failed trials are tried again") if not quiet else None
+            driver.problems = problems
+            driver.run()
+        finally:
+            watch.close()
+            tracker.close()
+            driver.close()
+    return directory
+
+
+def _events(directory: Path) -> Any:
+    from sweep.ledger import read
+
+    return read(directory / LEDGER)
+
+
+def _unfinished(plan: Any, records: Records) -> bool:
+    """Whether a finished sweep was extended since: more trials, or evaluations that its trials do not have."""
+    if len(records.configurations) < plan.sweep.budget.trials:
+        return True
+    names = {trial.name for trial in records.trials.values() if trial.stage == "evaluation"}
+    return not set(plan.sweep.evals) <= names

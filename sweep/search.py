@@ -1,0 +1,202 @@
+"""The sampler: an Optuna study in memory, a view of the records that can be rebuilt at any time.
+
+Owned through ask and tell (Ray's OptunaSearch leaves trials RUNNING for ever when a value is NaN, tells stopped trials
+as complete and cannot set constraints). The sampler is seeded anew for each proposal from (seed, number), so that a
+search that was killed and resumed proposes what the uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.study import StudyDirection
+from optuna.trial import BaseTrial, TrialState, create_trial
+
+from sweep.records import Configuration, Records
+from sweep.space import Dimension, active, grid, in_order
+from sweep.spec import Sweep
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+PAST = 500  # asking with two objectives costs 31 ms at 500 past trials and 89 ms at 1000
+IN_RANGE = "in range"
+STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+class Proposals:
+    """Where new configurations come from: the known points, then the grid or Optuna's sampler."""
+
+    def __init__(self, sweep: Sweep, records: Records | None = None) -> None:
+        self.sweep = sweep
+        self.space = in_order(sweep.space)
+        self.points = grid(sweep.space) if sweep.search.sampler == "grid" else None
+        self._past = [] if records is None else list(records.configurations.values())
+        self._rebuild()
+
+    def propose(self, number: int, enqueued: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], str] | None:
+        """The parameters of configuration `number` and their source; None when a grid is used up."""
+        fixed, source = enqueued, "enqueued"
+        if fixed is None and number < len(self.sweep.known):
+            fixed, source = self.sweep.known[number], "known"
+        elif fixed is None and self.points is not None:
+            place = number - len(self.sweep.known)
+            if place >= len(self.points):
+                return None
+            fixed, source = self.points[place], "grid"
+        if fixed is not None:
+            params = {key: fixed[key] for key, dimension in self.space if active(dimension, fixed)}
+            self._add(number, params, TrialState.RUNNING)
+            return params, source
+        self.study.sampler = self._sampler(number)
+        trial = self.study.ask()
+        params = {}
+        for key, dimension in self.space:
+            if active(dimension, params):
+                params[key] = _suggest(trial, key, dimension)
+        self._numbers[number] = trial.number
+        return params, "sampler"
+
+    def tell(self, configuration: Configuration) -> None:
+        """Hand over how a configuration ended; nothing is ever left RUNNING."""
+        self._past.append(configuration)
+        number = self._numbers.pop(configuration.number)
+        trial = optuna.trial.Trial(
+            self.study, self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        )
+        for key, value in _constraints(configuration).items():
+            trial.set_constraint(key, value)
+        if len(self.sweep.objectives) == 1:
+            for epoch, values in configuration.rungs.items():
+                trial.report(values[0], epoch)
+        state = STATES[configuration.state]
+        self.study.tell(number, configuration.values if state == TrialState.COMPLETE else None, state=state)
+        self._told += 1
+        if self._told > PAST + 100:
+            self._rebuild()
+
+    def reopen(self, configuration: Configuration) -> None:
+        """Forget what was told of a configuration, which will be told again."""
+        self._past = [past for past in self._past if past.number != configuration.number]
+        self._past.append(configuration)
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        towards = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+        directions = [towards[objective.direction] for objective in self.sweep.objectives]
+        self.study = optuna.create_study(directions=directions, sampler=optuna.samplers.RandomSampler(seed=0))
+        self._numbers: dict[int, int] = {}
+        latest = {configuration.number: configuration for configuration in self._past}
+        over = [number for number, past in latest.items() if past.state != "running"]
+        kept = set(sorted(over)[-PAST:])
+        self._past = [latest[n] for n in sorted(latest)]
+        for configuration in self._past:
+            if configuration.state == "running":
+                self._add(configuration.number, configuration.params, TrialState.RUNNING)
+            elif configuration.number in kept:
+                self.study.add_trial(frozen(self.sweep, configuration))
+        self._told = len(kept)
+
+    def _add(self, number: int, params: Mapping[str, Any], state: TrialState) -> None:
+        encoded, distributions = encode(self.sweep, params)
+        self.study.add_trial(create_trial(state=state, params=encoded, distributions=distributions))
+        self._numbers[number] = len(self.study.get_trials(deepcopy=False)) - 1
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        seed = (self.sweep.seed * 1_000_003 + number * 7919 + 17) % 2**31
+        kind = self.sweep.search.sampler
+        if kind == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        if kind == "gp":
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.sweep.search.startup)
+        if kind == "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(4, self.sweep.search.startup))
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.sweep.search.startup)
+
+
+def frozen(sweep: Sweep, configuration: Configuration) -> optuna.trial.FrozenTrial:
+    """A configuration that is over as Optuna keeps it."""
+    encoded, distributions = encode(sweep, configuration.params)
+    one = len(sweep.objectives) == 1
+    return create_trial(
+        state=STATES[configuration.state],
+        values=configuration.values if configuration.state == "complete" else None,
+        params=encoded,
+        distributions=distributions,
+        intermediate_values={epoch: values[0] for epoch, values in configuration.rungs.items()} if one else None,
+        constraints=_constraints(configuration) or None,
+        user_attrs={"configuration": configuration.number, "source": configuration.source},
+    )
+
+
+def _constraints(configuration: Configuration) -> dict[str, float]:
+    """What makes a point infeasible: a broken constraint, or a collapse; else TPE would go there again."""
+    if configuration.violation is not None:
+        return {"constraints": configuration.violation}
+    return {"collapse": 1.0} if configuration.state == "pruned" and not configuration.rungs else {}
+
+
+def encode(sweep: Sweep, params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    """Parameters under the names and values that Optuna sees, with their distributions."""
+    encoded: dict[str, Any] = {}
+    distributions: dict[str, BaseDistribution] = {}
+    for key, value in params.items():
+        dimension = sweep.space[key]
+        if dimension.also:
+            name = f"{key} (which)"
+            distributions[name] = _which(dimension)
+            encoded[name] = _label(value) if value in dimension.also else IN_RANGE
+            if value in dimension.also:
+                continue
+        distributions[key] = distribution(dimension)
+        encoded[key] = _category(value) if dimension.kind == "choice" else value
+    return encoded, distributions
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """Optuna's form of one dimension (without the single values beside a range)."""
+    if dimension.kind == "choice":
+        return CategoricalDistribution([_category(value) for value in dimension.values])
+    assert dimension.low is not None and dimension.high is not None
+    if dimension.kind == "int":
+        step = 1 if dimension.log else int(dimension.step or 1)
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log, step=step)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+
+
+def _which(dimension: Dimension) -> CategoricalDistribution:
+    return CategoricalDistribution([IN_RANGE, *(_label(value) for value in dimension.also)])
+
+
+def _label(value: float) -> str:
+    return f"{value:g}"
+
+
+def _category(value: Any) -> Any:
+    """Optuna's categories are scalars; lists and mappings travel as JSON."""
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
+
+
+def _suggest(trial: BaseTrial, key: str, dimension: Dimension) -> Any:
+    if dimension.also:
+        which = trial.suggest_categorical(f"{key} (which)", _which(dimension).choices)
+        if which != IN_RANGE:
+            return next(value for value in dimension.also if _label(value) == which)
+    kind = distribution(dimension)
+    if isinstance(kind, CategoricalDistribution):
+        chosen = trial.suggest_categorical(key, kind.choices)
+        return next(value for value in dimension.values if _category(value) == chosen)
+    if isinstance(kind, IntDistribution):
+        return trial.suggest_int(key, kind.low, kind.high, step=kind.step, log=kind.log)
+    assert isinstance(kind, FloatDistribution)
+    return trial.suggest_float(key, kind.low, kind.high, step=kind.step, log=kind.log)

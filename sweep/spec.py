@@ -1,0 +1,386 @@
+"""What a sweep is: a method with coefficients, the evaluations that judge it, and how much may be spent.
+
+A sweep is a module of `search_spaces/` (`SWEEP = Sweep(...)`), a Python file of the user's with the same variable, or
+a YAML file with the same keys. Imports neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from datasets.config import Config, ConfigError, near, parse, public_names
+from sweep.space import Dimension, check_point, in_order
+from trainables.core.load import load, names
+
+METRIC = re.compile(r"^[\w.-]+/[\w.-]+/(train|val|test)/[\w.-]+$")
+SECTIONS = ("method", "data", "views", "train", "init")  # of one pretraining's configuration
+
+
+class Objective(Config):
+    """A downstream metric to improve; written short as `max linear/all/val/top1`."""
+
+    metric: str
+    direction: Literal["max", "min"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            direction, _, metric = value.partition(" ")
+            if direction not in ("max", "min") or not metric:
+                raise ValueError("write `max EVALUATION/PART/val/METRIC` or `min ...`")
+            return {"direction": direction, "metric": metric.strip()}
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _checked(cls, metric: str) -> str:
+        return _metric(metric)
+
+
+class Constraint(Config):
+    """A downstream metric that must stay within a bound; points outside are infeasible for the sampler."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @field_validator("metric")
+    @classmethod
+    def _checked(cls, metric: str) -> str:
+        return _metric(metric)
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Constraint:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give exactly one of at_least and at_most")
+        return self
+
+    def violation(self, value: float) -> float:
+        """How far `value` is outside; <= 0 is inside."""
+        return self.at_least - value if self.at_least is not None else value - (self.at_most or 0.0)
+
+
+def _metric(metric: str) -> str:
+    if "/" not in metric:
+        raise ValueError(
+            f"'{metric}' is a training value; across a coefficient of the loss it does not compare. "
+            "Name a downstream metric: EVALUATION/PART/val/METRIC"
+        )
+    if not METRIC.match(metric):
+        raise ValueError(f"'{metric}' is no metric name; write EVALUATION/PART/val/METRIC, such as linear/all/val/top1")
+    if "/test/" in metric:
+        raise ValueError(f"'{metric}' is measured on the test split; choosing by it spoils the test. Use .../val/...")
+    return metric
+
+
+class Stopping(Config):
+    """When a configuration is stopped at a rung, by its downstream values there.
+
+    With several objectives the rule judges by non-dominated rank.
+    """
+
+    rule: Literal["none", "asha", "median"] = Field(
+        "none", description="asha: Li et al. 2020; median: Golovin et al. 2017"
+    )
+    reduction: float = Field(3, gt=1, le=100, description="asha keeps the best 1/reduction at each rung")
+    min_trials: int = Field(4, ge=1, description="configurations that must have reached the rung before it judges")
+    grace: float = Field(0.0, ge=0, le=1, description="share of the training below which no rung judges")
+
+
+class Search(Config):
+    """How configurations are proposed."""
+
+    sampler: Literal["auto", "tpe", "nsga2", "gp", "random", "grid"] = Field("auto", description="auto = Optuna's TPE")
+    startup: int = Field(10, ge=1, description="random configurations before the model is used")
+
+
+class Budget(Config):
+    """What may be spent; the search ends with the first that is used up. Running trials are finished."""
+
+    trials: int = Field(20, ge=1, le=1_000_000, description="configurations; each runs `seeds` pretrainings")
+    hours: float | None = Field(None, gt=0, description="wall time of this sweep, over all its sessions")
+    device_hours: float | None = Field(None, gt=0, description="sum over trials of time x (GPUs, or CPUs without any)")
+
+
+class Resources(Config):
+    """What one trial of a stage asks of the cluster."""
+
+    cpu: float = Field(1, gt=0, le=4096, description="CPUs; also the number of threads")
+    gpu: float = Field(0, ge=0, le=1024, description="GPUs, fractions allowed below 1")
+    memory_gb: float | None = Field(None, gt=0, description="memory in GB, None = not counted")
+    custom: dict[str, float] = Field(default_factory=dict, description="custom resources of the cluster")
+
+
+class StageResources(Config):
+    """Resources per stage; equal requests let one process serve both stages, which saves its start."""
+
+    pretrain: Resources = Resources()
+    evaluation: Resources = Resources()
+    workers: int = Field(1, ge=1, le=4096, description="Ray Train workers of one pretraining")
+
+
+class Evaluation(Config):
+    """One evaluation under its key: `{"linear": {}}` or `{"probe": {"name": "linear", "parts": ["group"]}}`."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Sweep(Config):
+    """A sweep. Every list may be short, every default is meant for a first try."""
+
+    name: str = Field("sweep", pattern=r"^[A-Za-z0-9][\w.-]*$")
+    description: str = ""
+    method: str
+    data: str
+    base: dict[str, Any] = Field(
+        default_factory=dict, description="fixed settings, flat or nested: {'train.epochs': 15}"
+    )
+    space: dict[str, Dimension] = Field(min_length=1)
+    known: tuple[dict[str, Any], ...] = Field((), description="points tried first, such as the published one")
+    objectives: tuple[Objective, ...] = Field(min_length=1, max_length=8)
+    constraints: tuple[Constraint, ...] = ()
+    evals: dict[str, Evaluation] = Field(min_length=1)
+    rungs: tuple[float, ...] = Field((), description="shares of the training at which it is evaluated and judged")
+    stop: Stopping = Stopping()
+    search: Search = Search()
+    seeds: int = Field(1, ge=1, le=1000, description="pretrainings per configuration; it is told as their mean")
+    seed: int = Field(0, ge=0, lt=2**31, description="of the sampler; pretraining i of a configuration has seed + i")
+    budget: Budget = Budget()
+    resources: StageResources = StageResources()
+    retries: int = Field(2, ge=0, le=100, description="further attempts at a trial whose process fails")
+    keep: Literal["last", "all"] = Field("last", description="checkpoints that stay on disk once they were evaluated")
+    smoke: dict[str, Any] = Field(default_factory=dict, description="settings of `--smoke`, as for --set")
+
+    @field_validator("base", mode="before")
+    @classmethod
+    def _nested_base(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("write a mapping, such as {train.epochs: 15}")
+        base = nested(value)
+        for section in base:
+            if section not in SECTIONS:
+                raise ValueError(f"'{section}' is no section{near(section, SECTIONS)}")
+        return base
+
+    @field_validator("evals", mode="before")
+    @classmethod
+    def _short_evals(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            value = {key: {} for key in value} if all(isinstance(v, str) for v in value) else _merged(value)
+        if not isinstance(value, dict):
+            raise ValueError("write a list of names, or {key: {name: ..., option: ...}}")
+        full = {}
+        for key, options in value.items():
+            options = dict(options or {}) if not isinstance(options, Evaluation) else options.dump()
+            if set(options) == {"name", "options"} and isinstance(options["options"], dict):
+                full[key] = options
+            else:
+                full[key] = {"name": options.pop("name", key), "options": options}
+        return full
+
+    @field_validator("evals")
+    @classmethod
+    def _keys(cls, value: dict[str, Evaluation]) -> dict[str, Evaluation]:
+        for key in value:
+            if not re.match(r"^[\w.-]+$", key):
+                raise ValueError(f"'{key}' cannot be a key; letters, digits, '_', '-' and '.' only")
+        return value
+
+    @field_validator("rungs")
+    @classmethod
+    def _ordered(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < share < 1 for share in value) or list(value) != sorted(set(value)):
+            raise ValueError("rungs are increasing shares of the training, each above 0 and below 1")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Sweep:
+        metrics = [objective.metric for objective in self.objectives]
+        if len(set(metrics)) < len(metrics):
+            raise ValueError("an objective is named twice")
+        if self.stop.rule != "none" and not self.rungs:
+            raise ValueError(f"stop.rule is {self.stop.rule}, but there are no rungs at which to judge; add `rungs`")
+        return self
+
+    def checked(self) -> Sweep:
+        """This sweep after the checks between its parts that need no import of a method.
+
+        Raises:
+            ConfigError: one line.
+        """
+        in_order(self.space)
+        for number, point in enumerate(self.known):
+            check_point(self.space, point, f"known[{number}]")
+        for metric in [o.metric for o in self.objectives] + [c.metric for c in self.constraints]:
+            key = metric.split("/")[0]
+            if key not in self.evals:
+                raise ConfigError(f"objective {metric}: no evaluation '{key}' in evals{near(key, list(self.evals))}")
+        return self
+
+
+def _merged(values: Sequence[Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for value in values:
+        merged.update({value: {}} if isinstance(value, str) else value)
+    return merged
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """{'train.epochs': 3, 'views': {...}} as nested sections."""
+    result: dict[str, Any] = {}
+    for key, value in flat.items():
+        head, _, rest = key.partition(".")
+        value = nested({rest: value}) if rest else nested(value) if isinstance(value, dict) else value
+        if isinstance(value, dict) and isinstance(result.get(head, {}), dict):
+            result[head] = {**result.get(head, {}), **value}
+        elif head in result:
+            raise ValueError(f"'{key}' is set twice, once as a value and once with options below it")
+        else:
+            result[head] = value
+    return result
+
+
+def load_sweep(name_or_file: str, sets: Sequence[str] = (), smoke: bool = False) -> Sweep:
+    """A named sweep of `search_spaces/`, a dotted module, or a `.py`/`.yaml` file; then `--smoke` and `--set`.
+
+    Raises:
+        ConfigError: one line.
+    """
+    sweep = _read(name_or_file)
+    if smoke:
+        sweep = with_settings(sweep, {"budget.trials": 2, "seeds": 1, **sweep.smoke}, "smoke")
+    return with_settings(sweep, settings_of(sets), "--set").checked()
+
+
+def settings_of(sets: Sequence[str]) -> dict[str, Any]:
+    """`["train.epochs=3"]` as {"train.epochs": 3}.
+
+    Raises:
+        ConfigError: one that is not KEY=VALUE.
+    """
+    return dict(_split(item) for item in sets)
+
+
+def _read(name_or_file: str) -> Sweep:
+    if name_or_file.endswith((".yaml", ".yml")):
+        return _from_yaml(Path(name_or_file))
+    if name_or_file.endswith(".py"):
+        return _from_python(Path(name_or_file))
+    if "/" in name_or_file:
+        raise ConfigError(f"sweep '{name_or_file}': is neither a name nor a .yaml or .py file")
+    if "." not in name_or_file and name_or_file not in names("space"):
+        raise ConfigError(f"sweep '{name_or_file}': no such search space{near(name_or_file, names('space'))}")
+    return _from_module(load("space", name_or_file), name_or_file)
+
+
+def _from_yaml(path: Path) -> Sweep:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: is not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a sweep is a mapping with the keys method, data, space, objectives, evals")
+    return build({"name": path.stem, **values}, str(path))
+
+
+def _from_python(path: Path) -> Sweep:
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file")
+    sys.path.insert(0, str(path.parent.resolve()))  # methods and evaluations beside the file are found by dotted name
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert module_spec is not None and module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
+    return _from_module(module, str(path))
+
+
+def _from_module(module: Any, where: str) -> Sweep:
+    sweep = getattr(module, "SWEEP", None)
+    if not isinstance(sweep, Sweep):
+        raise ConfigError(f"{where}: defines no SWEEP = Sweep(...)")
+    return sweep
+
+
+def _split(item: str) -> tuple[str, Any]:
+    key, equals, text = item.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {item}: write --set KEY=VALUE, such as --set train.epochs=3")
+    try:
+        return key.strip(), number_or(yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {item}: the value is not valid YAML") from None
+
+
+def number_or(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text; people mean a number."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+def with_settings(sweep: Sweep, settings: dict[str, Any], where: str) -> Sweep:
+    """A sweep with single settings changed: `train.epochs` goes to the base, `budget.trials` to the sweep itself.
+
+    Raises:
+        ConfigError: an unknown key, or one that is searched.
+    """
+    values = sweep.dump()
+    for key, value in settings.items():
+        head = key.split(".")[0]
+        if key in sweep.space and not key.startswith("space."):
+            raise ConfigError(f"{where} {key}: is searched by this sweep; set space.{key} or leave it")
+        if head in SECTIONS and key not in ("method", "data"):
+            put(values["base"], key, value, where)
+        elif head == "space":
+            values["space"][key.removeprefix("space.")] = value
+        elif head in public_names(Sweep):
+            put(values, key, value, where)
+        else:
+            raise ConfigError(f"{where} {key}: no such setting{near(head, [*SECTIONS, *public_names(Sweep)])}")
+    return build(values, where)
+
+
+def build(values: dict[str, Any], where: str) -> Sweep:
+    """A sweep from plain values.
+
+    Raises:
+        ConfigError: one line that begins with `where`.
+    """
+    try:
+        sweep: Sweep = parse(Sweep, values, "")
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return sweep
+
+
+def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set `a.b.c` in nested mappings, making mappings on the way.
+
+    Raises:
+        ConfigError: a part of the path is a value.
+    """
+    *path, last = key.split(".")
+    for part in path:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{where} {key}: '{part}' is a value, it has no options below it")
+    values[last] = value

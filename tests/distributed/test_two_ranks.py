@@ -1,0 +1,144 @@
+"""Two gloo ranks compute the loss, gradients and statistics of one process on the joint batch, in uneven shares too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from datasets.base import Batch, Spec
+from trainables.core import dist
+from trainables.core.dist import convert_batchnorm
+from trainables.duet import DUET
+from trainables.simclr import SimCLR
+
+SPLITS = {"even": (4, 4), "uneven": (5, 2), "one": (6, 1), "none": (3, 0)}  # rows of rank 0 and 1
+SMALL: dict[str, Any] = {
+    "encoder": {"name": "narrow_cifar10_resnet8", "width": 4, "stem": 4, "shortcut": "B"},
+    "head_hidden": 12,
+    "head_out": 6,
+}
+METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "simclr": (SimCLR, {}),
+    "simclr-joint": (SimCLR, {"joint_forward": True}),
+    "duet-ga": (DUET, {"bins": 4, "equi_tx": ("sca",), "lambda": 100}),
+    "duet-vm": (DUET, {"bins": 4, "equi_tx": ("rot", "sca"), "target": "vm", "lambda": 100, "pooler": "L2"}),
+}
+CASES = [(method, split) for method in METHODS for split in SPLITS]
+
+
+def build(name: str) -> nn.Module:
+    method, options = METHODS[name]
+    torch.manual_seed(3)
+    spec = Spec(shape=(1, 8, 8), labels={"class": 6}, params={"rot": 1, "sca": 4}, views=2)
+    built: nn.Module = method(method.Config(**SMALL, **options), spec).double()
+    return built
+
+
+def share(split: str, rows: slice) -> Batch:
+    """These rows of the joint batch."""
+    n, rng = sum(SPLITS[split]), torch.Generator().manual_seed(11)
+    views = [torch.randn(n, 1, 8, 8, generator=rng, dtype=torch.float64)[rows] for _ in range(2)]
+    units = {code: torch.rand(2, n, 1, generator=rng, dtype=torch.float64)[:, rows] for code in ("rot", "sca")}
+    labels = {"class": torch.randint(6, (n,), generator=rng)[rows]}
+    return Batch(views=views, index=torch.arange(n)[rows], units=units, labels=labels)
+
+
+def train_step(model: nn.Module, method: nn.Module, batch: Batch) -> dict[str, dict[str, Tensor]]:
+    """Scalars, gradients and buffers after one training step, and the scalars in evaluation."""
+    out = model.train()(batch)
+    out["loss"].backward()
+    gradients = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+    buffers = {name: value.clone() for name, value in method.named_buffers()}
+    with torch.no_grad():
+        evaluated = method.eval()(batch)
+    values = {name: value.detach() for name, value in out.items()}
+    return {"values": values, "gradients": gradients, "buffers": buffers, "evaluated": evaluated}
+
+
+def plain_norm() -> nn.BatchNorm2d:
+    """Without affine parameters, and with the average over all batches as running statistics."""
+    return nn.BatchNorm2d(3, momentum=None, affine=False)
+
+
+def images() -> Tensor:
+    return 100 + torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(5))
+
+
+def normalise(norm: Any, x: Tensor) -> dict[str, Tensor]:
+    """Two batches in float32, the last of them in bfloat16 too."""
+    norm(2 * x)
+    y = norm(x)
+    half = norm(x.bfloat16())
+    return {"y": y, "half": half, **{name: value.clone() for name, value in norm.named_buffers()}}
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    results: dict[str, Any] = {}
+    for name, split in CASES:
+        first, second = SPLITS[split]
+        method = convert_batchnorm(build(name))
+        rows = slice(0, first) if rank == 0 else slice(first, first + second)
+        results[f"{name}/{split}"] = train_step(DistributedDataParallel(method), method, share(split, rows))
+    x = torch.arange(3 - 2 * rank, dtype=torch.float64)[:, None] + 10 * rank
+    x.requires_grad_()
+    gathered = dist.gather(x)
+    (gathered * (rank + 1) * torch.arange(1.0, 5)[:, None]).sum().backward()
+    results["gather"] = {"x": {"rows": gathered.detach(), "grad": x.grad, "weight": torch.tensor(dist.weight(len(x)))}}
+    mine = slice(0, 3) if rank == 0 else slice(3, 5)
+    results["norm"] = normalise(convert_batchnorm(plain_norm()), images()[mine])
+    torch.save(results, f"{folder}/rank{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder: Path = tmp_path_factory.mktemp("ranks")
+    mp.spawn(work, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize(("name", "split"), CASES)
+def test_two_ranks_are_one_process(ranks: list[dict[str, Any]], name: str, split: str) -> None:
+    method = build(name)
+    expected = train_step(method, method, share(split, slice(None)))
+    for found in (rank[f"{name}/{split}"] for rank in ranks):
+        for kind, tensors in expected.items():
+            assert found[kind].keys() == tensors.keys()
+            for key, value in tensors.items():
+                scale = max(1.0, float(value.abs().max()))
+                torch.testing.assert_close(found[kind][key], value, rtol=0, atol=1e-10 * scale, msg=about(kind, key))
+
+
+def about(kind: str, key: str) -> Callable[[str], str]:
+    return lambda text: f"{kind} {key}: {text}"
+
+
+def test_gather_of_uneven_rows_and_its_gradient(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        assert rank["gather"]["x"]["rows"].flatten().tolist() == [0, 1, 2, 10]
+    # each rank's rows collect the gradient of both ranks' losses, which weigh row i by (rank + 1) (i + 1)
+    assert ranks[0]["gather"]["x"]["grad"].flatten().tolist() == [3, 6, 9]
+    assert ranks[1]["gather"]["x"]["grad"].flatten().tolist() == [12]
+    assert [float(rank["gather"]["x"]["weight"]) for rank in ranks] == [1.5, 0.5]
+
+
+def test_batch_normalisation_in_low_precision(ranks: list[dict[str, Any]]) -> None:
+    """Far from zero, where the difference of two squares would lose every digit of a float32 variance."""
+    expected = normalise(plain_norm(), images())
+    y = torch.cat([rank["norm"]["y"] for rank in ranks])
+    half = torch.cat([rank["norm"]["half"] for rank in ranks])
+    torch.testing.assert_close(y, expected["y"], rtol=0, atol=1e-4)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half, expected["half"], rtol=0, atol=0.05)
+    for rank in ranks:
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            torch.testing.assert_close(rank["norm"][name], expected[name], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,272 @@
+"""Every evaluation on encoders whose right score is known: one that keeps everything, one that says nothing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from datasets.base import Spec
+from datasets.config import ConfigError
+from trainables.core.load import load, names
+from trainables.evals import base, collapse, equivariance_roll, linear, transform_parameter
+from trainables.evals.base import EvalConfig, Features, Request, Result
+
+BINS, CLASSES = 8, 6
+SIZES = {"train": 600, "val": 400, "test": 500}
+SPEC = Spec(
+    shape=(3, 8, 8),
+    labels={"class": CLASSES, "size": 0},
+    params={"rot": 1, "ron": 1, "fli": 1, "bri": 2},
+    kinds={"rot": "circular", "ron": "quarter", "fli": "binary", "bri": "continuous"},
+)
+EVALUATIONS = names("evaluation")
+NEEDED = {
+    "equivariance_roll": {"limit": 200},
+    "linear": {"transformed": ("rot", "bri")},
+    "knn": {"transformed": ("fli",)},
+}
+
+
+class Grid(nn.Module):
+    """`all` is a matrix of bins by classes; its marginal is proportional to the sums of the rows."""
+
+    bins = BINS
+    equivariant_to = "rot"
+    parts = {"all": BINS * CLASSES, "content": CLASSES}  # noqa: RUF012
+
+    def roll(self, z: Tensor, m: int) -> Tensor:
+        return z.view(-1, BINS, CLASSES).roll(m, 1).flatten(1)
+
+    def marginal(self, z: Tensor) -> Tensor:
+        rows = z.view(-1, BINS, CLASSES).sum(2).clamp_min(0) + 1e-9
+        return rows / rows.sum(1, keepdim=True)
+
+
+class Known:
+    """A subject that keeps class and parameter exactly (`blind` False), or gives noise (`blind` True)."""
+
+    spec = SPEC
+
+    def __init__(self, folder: Path, blind: bool = False) -> None:
+        self.method = Grid()
+        self.cache = self.out = folder
+        self.blind = blind
+        self.asked: list[Request] = []
+
+    def features(self, request: Request) -> Features:
+        self.asked.append(request)
+        rng = np.random.default_rng(abs(hash((request.split, request.transform, request.strength))) % 2**32)
+        labels = torch.from_numpy(
+            np.random.default_rng(SIZES[request.split]).integers(CLASSES, size=SIZES[request.split])
+        )
+        index = torch.arange(min(request.limit or len(labels), len(labels))).repeat_interleave(request.repeat)
+        unit = self._units(request, len(index), rng)
+        z = self._grid(request.transform, unit, labels[index])
+        if self.blind:
+            z = torch.from_numpy(rng.normal(size=z.shape)).float()
+        named = {} if request.transform is None else {request.transform: unit}
+        parts = {"all": z, "content": z.view(-1, BINS, CLASSES).sum(1)}
+        size = labels[index].float()
+        return Features(parts, {"class": labels[index], "size": size}, named, named, index)
+
+    def _units(self, request: Request, n: int, rng: np.random.Generator) -> Tensor:
+        if request.strength is not None:
+            return torch.full((n, 1), (request.strength + 180) / 360)
+        kind = SPEC.kinds.get(request.transform or "")
+        drawn = rng.random(n)
+        if kind == "binary":
+            drawn = 0.25 + 0.5 * (drawn < 0.4)
+        if kind == "quarter":
+            drawn = np.floor(4 * drawn) / 4 + 0.125
+        return torch.from_numpy(drawn)[:, None].float()
+
+    def _grid(self, code: str | None, unit: Tensor, labels: Tensor) -> Tensor:
+        circular = SPEC.kinds.get(code or "") in ("circular", "quarter")
+        angle = 2 * math.pi * (unit if circular else torch.full_like(unit, 0.5))
+        centres = 2 * math.pi * (torch.arange(BINS) + 0.5) / BINS
+        rows = 1 + (centres - angle).cos()  # its circular mean is the angle itself
+        grid = rows[:, :, None] * nn.functional.one_hot(labels, CLASSES)[:, None]
+        return (grid if circular or code is None else grid + 0.1 * unit[..., None]).flatten(1).float()
+
+
+def config(module: ModuleType, name: str, **options: object) -> EvalConfig:
+    built: EvalConfig = module.Config(**{**NEEDED.get(name, {}), **options})
+    return built
+
+
+def evaluate(name: str, folder: Path, blind: bool = False, seed: int = 0, **options: object) -> Result:
+    module = load("evaluation", name)
+    return module.run(Known(folder, blind), config(module, name, **options), np.random.default_rng(seed), {})
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+@pytest.mark.parametrize("parts", [("all",), ("*",)])
+def test_metrics_are_known_before_the_run_and_finite(name: str, parts: tuple[str, ...], tmp_path: Path) -> None:
+    module = load("evaluation", name)
+    cfg = config(module, name, parts=parts)
+    subject = Known(tmp_path)
+    promised = base.check(module, cfg, SPEC, Grid.parts, base.capabilities_of(subject.method))
+    result = module.run(subject, cfg, np.random.default_rng(0), {})
+    assert sorted(promised) == sorted(result.metrics)
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert {base.direction(module, metric) for metric in promised} <= {"max", "min", ""}
+    assert all(path.stat().st_size > 0 for path in result.artifacts.values())
+    assert set(module.requests(cfg, SPEC)) <= set(subject.asked)
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_a_seed_decides_everything(name: str, tmp_path: Path) -> None:
+    assert evaluate(name, tmp_path, blind=True).metrics == evaluate(name, tmp_path, blind=True).metrics
+
+
+@pytest.mark.parametrize("name", ["linear", "knn"])
+def test_classes_perfect_and_chance(name: str, tmp_path: Path) -> None:
+    perfect, blind = evaluate(name, tmp_path).metrics, evaluate(name, tmp_path, blind=True).metrics
+    for split in ("val", "test"):
+        assert perfect[f"all/{split}/top1"] == perfect[f"all/{split}/top5"] == 1
+        assert abs(blind[f"all/{split}/top1"] - 1 / CLASSES) < 0.07
+        assert abs(blind[f"all/{split}/top5"] - 5 / CLASSES) < 0.07
+        assert abs(blind[f"all/{split}/chance"] - 1 / CLASSES) < 0.07
+    moved = next(metric for metric in perfect if metric.startswith("all/val/top1_"))
+    assert perfect[moved] > 0.95 and blind[moved] < 0.3
+
+
+@pytest.mark.parametrize("probe", ["logistic", "ridge", "sgd"])
+def test_every_probe_reads_perfect_features(probe: str, tmp_path: Path) -> None:
+    assert evaluate("linear", tmp_path, probe=probe).metrics["all/test/top1"] == 1
+
+
+def test_parameters_perfect_and_chance(tmp_path: Path) -> None:
+    perfect = evaluate("transform_parameter", tmp_path).metrics
+    blind = evaluate("transform_parameter", tmp_path, blind=True).metrics
+    right = {"r2": 1.0, "angle_error": 0.0, "auc": 1.0, "accuracy": 1.0}
+    chance = {
+        "rot_r2": 0,
+        "bri_r2": 0,
+        "rot_angle_error": 90,
+        "fli_auc": 0.5,
+        "fli_accuracy": 0.6,
+        "ron_accuracy": 0.25,
+    }
+    for split in ("val", "test"):
+        for metric, expected in chance.items():
+            within = 15 if metric == "rot_angle_error" else 0.15
+            exact = right[metric.split("_", 1)[1]]
+            assert perfect[f"all/{split}/{metric}"] == pytest.approx(exact, abs=0.1 if exact == 0 else 0.01), metric
+            assert blind[f"all/{split}/{metric}"] == pytest.approx(expected, abs=within), metric
+        assert perfect[f"marginal/{split}/rot_angle_error"] < 0.1
+        assert blind[f"marginal/{split}/rot_angle_error"] == pytest.approx(90, abs=15)
+
+
+def test_content_that_is_invariant_holds_no_angle(tmp_path: Path) -> None:
+    found = evaluate("transform_parameter", tmp_path, parts=("content",), transforms=("rot",)).metrics
+    assert abs(found["content/val/rot_r2"]) < 0.05 and found["content/val/rot_angle_error"] > 75
+    assert not any("fli" in metric for metric in found)
+
+
+def test_rolling_perfect_and_chance(tmp_path: Path) -> None:
+    perfect = evaluate("equivariance_roll", tmp_path).metrics
+    blind = evaluate("equivariance_roll", tmp_path, blind=True).metrics
+    for split in ("val", "test"):
+        assert perfect[f"all/{split}/roll_cosine"] == pytest.approx(1, abs=1e-5)
+        assert perfect[f"all/{split}/margin"] > 0.05 and perfect[f"all/{split}/js"] < 1e-6
+        assert perfect[f"all/{split}/same_cosine"] < perfect[f"all/{split}/other_cosine"] < 1
+        assert abs(blind[f"all/{split}/roll_cosine"]) < 0.05 and blind[f"all/{split}/margin"] < 0.01
+        assert blind[f"all/{split}/js"] > 0.1
+
+
+def test_turns_are_whole_circles_over_the_bins() -> None:
+    assert equivariance_roll.turns(4, quarter=False) == {1: 90, 2: 180, 3: -90}
+    assert equivariance_roll.turns(8, quarter=True) == {2: 90, 4: 180, 6: -90}
+    with pytest.raises(ConfigError, match="change bins"):
+        equivariance_roll.turns(3, quarter=True)
+
+
+def test_decoding_a_marginal() -> None:
+    one = torch.eye(8)
+    turns = transform_parameter.turn(transform_parameter.decode("circular", one))
+    assert torch.allclose(turns, (torch.arange(8) + 0.5).double() / 8)
+    assert transform_parameter.decode("quarter", one).argmax(1).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert transform_parameter.decode("continuous", one)[3].item() == pytest.approx(3.5 / 8)
+    assert transform_parameter.decode("binary", one).argmax(1).tolist() == [0] * 4 + [1] * 4
+
+
+def test_angles_wrap_around() -> None:
+    assert transform_parameter.angle_error(torch.tensor([0.99]), torch.tensor([0.01])) == pytest.approx(7.2, abs=1e-3)
+
+
+def test_collapse_knows_full_rank_low_rank_and_dead() -> None:
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn(5000, 16, generator=rng)
+    full = collapse.measure(z)
+    assert full["effective_rank"] > 15.9 and full["participation_ratio"] > 15.8 and full["dead"] == 0
+    assert full["std_mean"] == pytest.approx(1 / 4, rel=0.01)
+    low = collapse.measure(torch.cat([z[:, :2], torch.zeros(5000, 14)], 1))
+    assert low["effective_rank"] == pytest.approx(2, abs=0.01) and low["dead"] == 14 / 16 and low["std_min"] == 0
+    assert low["participation_ratio"] == pytest.approx(2, abs=0.01)
+    for same in (torch.zeros(50, 4), torch.ones(50, 4) * torch.tensor([3.0, -1.0, 2.0, 0.1])):
+        measured = collapse.measure(same)
+        assert measured["effective_rank"] == pytest.approx(1) and measured["participation_ratio"] == 0
+        assert measured["dead"] == 1 and measured["std_mean"] < 1e-6
+
+
+def test_effective_rank_is_the_definition_for_more_dimensions_than_rows() -> None:
+    z = torch.randn(10, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    singular = np.linalg.svd(z.numpy(), compute_uv=False)
+    share = singular / singular.sum()
+    assert collapse.effective_rank(z) == pytest.approx(math.exp(-(share * np.log(share)).sum()))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("linear", {"factor": "clas"}, "did you mean 'class'"),
+        ("linear", {"factor": "size"}, "continuous"),
+        ("linear", {"transformed": ("hue",)}, "'hue' is not in the views' stack"),
+        ("knn", {"parts": ("contnt",)}, "did you mean 'content'"),
+        ("transform_parameter", {"transforms": ("rit",)}, "did you mean 'rot'"),
+        ("equivariance_roll", {"parts": ("content",)}, "only 'all' can be rolled"),
+    ],
+)
+def test_what_cannot_apply_is_refused_in_one_line(name: str, options: dict[str, object], message: str) -> None:
+    module = load("evaluation", name)
+    with pytest.raises(ConfigError, match=message) as refused:
+        base.check(module, config(module, name, **options), SPEC, Grid.parts, {"roll": "rot", "marginal": "rot"})
+    assert str(refused.value).startswith(f"{name}: ") and "\n" not in str(refused.value)
+
+
+def test_needs_are_checked() -> None:
+    bare = Spec(shape=(3, 8, 8))
+    with pytest.raises(ConfigError, match="linear: needs any label; there is none"):
+        base.check(linear, linear.Config(), bare, Grid.parts, {})
+    with pytest.raises(ConfigError, match="needs 'roll' capability"):
+        base.check(equivariance_roll, equivariance_roll.Config(), SPEC, Grid.parts, {})
+    with pytest.raises(ConfigError, match="about 'fli', which must be a circular transform"):
+        base.check(equivariance_roll, equivariance_roll.Config(), SPEC, Grid.parts, {"roll": "fli"})
+    with pytest.raises(ConfigError, match="needs any transform"):
+        base.check(transform_parameter, transform_parameter.Config(), bare, Grid.parts, {})
+
+
+def test_full_names_and_directions() -> None:
+    found = base.metric_names(linear, "probe", linear.Config(), SPEC, Grid.parts, {})
+    assert "probe/all/val/top1" in found and all(name.startswith("probe/all/") for name in found)
+    assert base.direction(linear, "all/val/top1_rot") == "max"
+    assert base.direction(transform_parameter, "marginal/test/rot_angle_error") == "min"
+    with pytest.raises(ConfigError, match="no such metric"):
+        base.direction(linear, "all/val/r2")
+
+
+def test_evaluations_ask_for_the_same_features() -> None:
+    """Clean splits, and the draws of a transform, are shared."""
+    cfg = linear.Config(transformed=("rot",))
+    asked = [linear.requests(cfg, SPEC), load("evaluation", "knn").requests(load("evaluation", "knn").Config(), SPEC)]
+    asked.append(collapse.requests(collapse.Config(), SPEC))
+    asked.append(transform_parameter.requests(transform_parameter.Config(transforms=("rot",)), SPEC))
+    clean = {Request(split) for split in ("train", "val", "test")}
+    assert set().union(*asked) == clean | {Request(split, "rot") for split in ("train", "val", "test")}

@@ -1,0 +1,72 @@
+"""What the evaluations that predict a labelled factor share: options, features, metrics and their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pydantic import Field
+from torch import Tensor
+
+from datasets.base import Spec
+from datasets.config import ConfigError, near
+from trainables.evals.base import REPORTED, EvalConfig, Features, Request, Subject, chosen_parts
+from trainables.evals.probes import accuracy, chance, top_k
+
+METRICS = {"top1": "max", "top5": "max", "chance": "", "top1_*": "max"}
+
+Scorer = Callable[[Tensor], Tensor]
+
+
+class ClassConfig(EvalConfig):
+    """Which factor to predict, and on which images."""
+
+    factor: str = Field("class", description="labelled factor to predict; it must have classes")
+    transformed: tuple[str, ...] = Field(
+        (), description="codes of the stack; adds top1_CODE on images under each alone"
+    )
+    repeat: int = Field(1, ge=1, le=100, description="draws per image and code")
+
+
+def requests(cfg: ClassConfig, spec: Spec) -> list[Request]:
+    """Clean features of every split, and transformed ones of the reported splits."""
+    clean = [Request(split, limit=cfg.limit) for split in ("train", *REPORTED)]
+    return clean + [_transformed(cfg, split, code) for split in REPORTED for code in cfg.transformed]
+
+
+def metrics(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]:
+    """The names `evaluate` returns.
+
+    Raises:
+        ConfigError: the factor is not labelled or continuous, or a transform is not in the stack.
+    """
+    if cfg.factor not in spec.labels:
+        raise ConfigError(f"factor: the data have no label '{cfg.factor}'{near(cfg.factor, sorted(spec.labels))}")
+    if not spec.labels[cfg.factor]:
+        raise ConfigError(f"factor: '{cfg.factor}' is continuous, it has no classes to predict")
+    for code in cfg.transformed:
+        if code not in spec.params:
+            raise ConfigError(f"transformed: '{code}' is not in the views' stack{near(code, sorted(spec.params))}")
+    names = ["top1", "top5", "chance", *(f"top1_{code}" for code in cfg.transformed)]
+    return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in names]
+
+
+def evaluate(subject: Subject, cfg: ClassConfig, fit: Callable[[str, Features], Scorer]) -> dict[str, float]:
+    """Metrics of every part; `fit(part, clean train features)` gives a function from (n, d) to scores (n, classes)."""
+    factor, found = cfg.factor, {}
+    train = subject.features(Request("train", limit=cfg.limit))
+    clean = {split: subject.features(Request(split, limit=cfg.limit)) for split in REPORTED}
+    for part in chosen_parts(cfg, subject.method.parts):
+        scorer = fit(part, train)
+        for split, features in clean.items():
+            scores, y = scorer(features.parts[part]), features.labels[factor]
+            found[f"{part}/{split}/top1"] = accuracy(scores, y)
+            found[f"{part}/{split}/top5"] = top_k(scores, y, 5)
+            found[f"{part}/{split}/chance"] = chance(train.labels[factor], y)
+            for code in cfg.transformed:
+                other = subject.features(_transformed(cfg, split, code))
+                found[f"{part}/{split}/top1_{code}"] = accuracy(scorer(other.parts[part]), other.labels[factor])
+    return found
+
+
+def _transformed(cfg: ClassConfig, split: str, code: str) -> Request:
+    return Request(split, transform=code, repeat=cfg.repeat, limit=cfg.limit)  # type: ignore[arg-type]

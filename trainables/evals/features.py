@@ -1,0 +1,210 @@
+"""The feature store: features of a frozen encoder are computed once and read by every evaluation.
+
+A set of features is identified by the digest of (checkpoint, data, request, VERSION), where the checkpoint's digest
+covers the weights and the whole configuration, views included. It is one HDF5 file with all parts:
+
+    parts/NAME (n, d) float32   labels/FACTOR (n,)   params/CODE (n, k)   units/CODE (n, 1)   index (n,) int64
+
+Files are written under a temporary name and renamed, so that a file exists whole or not at all; one that was damaged
+later fails its checksums and is computed again. While one process computes, others that ask for the same wait.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.base import Batch, Source, Spec, Split
+from datasets.config import ConfigError, near
+from datasets.views import Views
+from trainables.core.config import digest, resolve
+from trainables.core.state import CheckpointError, load_method
+from trainables.evals.base import Features, Request
+
+VERSION = 1
+BLOCK = 512  # items that share a generator: draws do not depend on the batch size of the encoder
+GROUPS = ("parts", "labels", "params", "units")
+
+
+class FeatureStore:
+    """A folder of feature files, shared by the processes of a node."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, key: str) -> Path:
+        """Where the features of `key` lie."""
+        return self.folder / f"{key}.h5"
+
+    def get(self, key: str, compute: Callable[[], Features]) -> Features:
+        """The features stored under `key`, else those of `compute`, which are stored then."""
+        found = read(self.path(key))
+        if found is None:
+            with self._alone(key):
+                found = read(self.path(key))  # another process may have computed it while this one waited
+                if found is None:
+                    found = compute()
+                    write(self.path(key), found)
+        return found
+
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        with (self.folder / f"{key}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system too when the process is killed
+            yield
+
+
+def write(path: Path, features: Features) -> None:
+    """Write features to `path`, whole or not at all, with checksums over data and structure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with h5py.File(temporary, "w", libver="latest") as file:
+        for group in GROUPS:
+            file.create_group(group)
+            for name, value in getattr(features, group).items():
+                file[group].create_dataset(name, data=value.numpy(), chunks=True, fletcher32=True)
+        file.create_dataset("index", data=features.index.numpy(), chunks=True, fletcher32=True)
+        file.attrs["version"] = VERSION
+    temporary.rename(path)
+
+
+def read(path: Path) -> Features | None:
+    """The features in `path`; None if there is no such file or it is damaged."""
+    try:
+        with h5py.File(path, "r") as file:
+            named = {
+                group: {name: torch.from_numpy(data[()]) for name, data in file[group].items()} for group in GROUPS
+            }
+            return Features(index=torch.from_numpy(file["index"][()]), **named)
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError):  # what h5py raises on bad bytes
+        return None
+
+
+class CheckpointSubject:
+    """The encoder of a checkpoint, frozen and in eval mode; a `Subject` for any evaluation.
+
+    Attributes:
+        spec: of the views. method: eval mode, no gradients. resolved: the configuration. meta: of the checkpoint.
+        store: its features. out: folder for artifacts of evaluations.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        data_root: Path | None,
+        cache: Path,
+        device: torch.device | str = "cpu",
+        batch_size: int = 512,
+        out: Path | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """Load the encoder; data are opened when features are first asked for.
+
+        Args:
+            checkpoint: folder of a checkpoint. cache: folder of feature files. out: default `cache/artifacts`.
+            batch_size: images the encoder sees at once.
+            data: another data section, {"name": "cifar100", ...}, for transfer; None = the data it was trained on.
+
+        Raises:
+            CheckpointError: damaged, or its weights do not fit.
+            ConfigError: the other data have another shape than the encoder takes.
+        """
+        self.method, self.resolved, self.meta = load_method(checkpoint, device)
+        if data is not None:
+            self.resolved = resolve({**self.meta.config, "data": data})
+        self.checkpoint, self.device, self.batch_size = checkpoint, device, batch_size
+        self.data_root, self.cache = data_root, cache
+        self.store = FeatureStore(cache)
+        self.out = out or cache / "artifacts"
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._open: dict[Split, tuple[Source, Views]] = {}
+
+    @property
+    def spec(self) -> Spec:
+        """What the encoder sees: shape after the views, the stack's parameters, the labels of the data."""
+        return self.data("train")[1].spec
+
+    def data(self, split: Split) -> tuple[Source, Views]:
+        """The source of a split and the views over it, opened once."""
+        if split not in self._open:
+            source = self.resolved.source(self.data_root, split)
+            views = self.resolved.build_views(source.spec)
+            if views.spec.shape != self.meta.spec.shape:
+                raise ConfigError(
+                    f"data.name: {self.resolved.data_name} gives items of shape {views.spec.shape} after the views; "
+                    f"the encoder of {self.checkpoint} takes {self.meta.spec.shape}"
+                )
+            self._open[split] = source, views
+        return self._open[split]
+
+    def features(self, request: Request) -> Features:
+        """The features of `request`, from the store or computed now.
+
+        Raises:
+            ConfigError: the transform is not in the stack.
+            CheckpointError: the encoder's output is not finite.
+        """
+        source, views = self.data(request.split)
+        if request.transform is not None and request.transform not in views.spec.params:
+            known = near(request.transform, sorted(views.spec.params))
+            raise ConfigError(f"features: transform '{request.transform}' is not in the views' stack{known}")
+        return self.store.get(self.key(request), lambda: self._compute(request, source, views))
+
+    def key(self, request: Request) -> str:
+        """The digest that identifies the features of `request`."""
+        fingerprint = self.data(request.split)[0].spec.fingerprint
+        data = {"fingerprint": fingerprint, "config": [self.resolved.data_name, self.resolved.data.dump()]}
+        return digest([self.meta.digest, data, asdict(request), VERSION])
+
+    def _compute(self, request: Request, source: Source, views: Views) -> Features:
+        self.method.eval()
+        blocks = [self._block(source, views, request, rows) for rows in _chosen(len(source), request).split(BLOCK)]
+        parts = {name: torch.cat([block[0][name] for block in blocks]) for name in blocks[0][0]}
+        for name, value in parts.items():
+            if not bool(value.isfinite().all()):
+                raise CheckpointError(f"{self.checkpoint}: encodes to values that are not finite (part '{name}')")
+        batches = [block[1] for block in blocks]
+        code = request.transform
+        return Features(
+            parts=parts,
+            labels={name: torch.cat([batch.labels[name] for batch in batches]).cpu() for name in batches[0].labels},
+            params={} if code is None else {code: torch.cat([batch.params[code][0] for batch in batches]).cpu()},
+            units={} if code is None else {code: torch.cat([batch.units[code][0] for batch in batches]).cpu()},
+            index=torch.cat([batch.index for batch in batches]).cpu(),
+        )
+
+    def _block(self, source: Source, views: Views, request: Request, rows: Tensor) -> tuple[dict[str, Tensor], Batch]:
+        """Parts on the CPU, and the batch they belong to, of at most BLOCK items."""
+        rng = torch.Generator().manual_seed(_seed(request, int(rows[0])))
+        batch = source.fetch(rows, rng).to(self.device)
+        if request.transform is None:
+            batch = views.clean(batch)
+        else:
+            batch = views.only(batch, request.transform, rng, strength=request.strength, repeat=request.repeat)
+        with torch.no_grad():
+            encoded = [self.method.encode(x) for x in batch.views[0].split(self.batch_size)]
+        return {name: torch.cat([part[name].float().cpu() for part in encoded]) for name in encoded[0]}, batch
+
+
+def _chosen(count: int, request: Request) -> Tensor:
+    """The items of a request in increasing order; under a limit the first of a permutation that is always the same."""
+    if request.limit is None or request.limit >= count:
+        return torch.arange(count)
+    return torch.from_numpy(np.sort(np.random.default_rng(0).permutation(count)[: request.limit]))
+
+
+def _seed(request: Request, first: int) -> int:
+    """A seed for the draws of one block, from the request alone."""
+    text = repr((asdict(request), first))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
