@@ -138,13 +138,19 @@ def grid_trend(x: Array, y: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def running_median(x: Array, y: Array) -> tuple[Array, Array, Array, Array]:
-    """At every x: (x, median, lower and upper quartile) of its neighbours, a fifth of the points but at least five."""
+    """At every different x: (x, median, lower and upper quartile) of a fifth of the points around it, at least five."""
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
+    places = np.unique(x)
     half = max(2, len(x) // 10)
-    windows = [y[max(0, index - half) : index + half + 1] for index in range(len(x))]
-    low, middle, high = (np.array([np.quantile(part, q) for part in windows]) for q in (0.25, 0.5, 0.75))
-    return x, middle, low, high
+    starts, ends = np.searchsorted(x, places, "left"), np.searchsorted(x, places, "right") - 1
+    middles = (starts + ends) // 2
+    windows = [
+        y[max(0, min(start, middle - half)) : max(end, middle + half) + 1]
+        for start, middle, end in zip(starts, middles, ends, strict=True)
+    ]
+    low, median, high = (np.array([np.quantile(part, q) for part in windows]) for q in (0.25, 0.5, 0.75))
+    return places, median, low, high
 
 
 def training(results: Results, parameter: str | None = None) -> Chart:

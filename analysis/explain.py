@@ -121,7 +121,11 @@ def _commands(records: Records, source: Trial, point: Checkpoint | None) -> list
     if source.stage != "evaluation":
         return [*commands, f"sweep resume {shlex.quote(str(records.directory))}"]
     if point is None:
-        return commands  # its checkpoint was given up to save disk
+        retrain = f"sweep resume {shlex.quote(str(records.directory))}"
+        return [
+            *commands,
+            f"# the checkpoint of epoch {source.epoch} is no longer on disk; `{retrain}` keeps the records only",
+        ]
     path = records.directory / point.path
     options = [
         f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in source.config.items() if key != "name"

@@ -104,36 +104,45 @@ def _metrics(records: Records, objectives: Iterable[str]) -> list[str]:
 
 
 def _configurations(records: Records, trials: pd.DataFrame, parameters: list[str], metrics: list[str]) -> pd.DataFrame:
-    rows = [
-        _row(configuration, trials[trials["configuration"] == configuration.number], parameters, metrics)
-        for configuration in sorted(records.configurations.values(), key=lambda entry: entry.number)
+    configurations = sorted(records.configurations.values(), key=lambda entry: entry.number)
+    index = pd.Index([entry.number for entry in configurations], name="configuration")
+    first = pd.DataFrame(
+        [
+            {
+                "state": entry.state,
+                "source": entry.source,
+                **{name: entry.params.get(name) for name in parameters},
+                "violation": entry.violation,
+                "trials": " ".join(entry.trials),
+                "reason": entry.reason,
+            }
+            for entry in configurations
+        ],
+        index,
+        ["state", "source", *parameters, "violation", "trials", "reason"],
+    )
+    # a seed that failed beside finished ones holds a rung's numbers at best, which do not belong in the mean
+    finished = trials["status"] == "finished"
+    counted = trials[finished | (trials["state"] != "complete")]
+    groups = counted.groupby("configuration")[metrics]
+    means, stds = groups.mean().reindex(index), groups.std(ddof=1).reindex(index).rename(columns=std)
+    whole = trials.groupby("configuration")
+    sums = pd.DataFrame(
+        {
+            "seeds": finished.groupby(trials["configuration"]).sum().reindex(index, fill_value=0).astype(int),
+            "seconds": whole["seconds"].sum().reindex(index, fill_value=0.0).astype(float),
+            "epoch": whole["epoch"].max().reindex(index, fill_value=0).astype(int),
+        }
+    )
+    frame = pd.concat([first.astype({"violation": float}), means, stds, sums], axis=1).reset_index()
+    frame["reason"] = [
+        own or _reasons(records, entry) for own, entry in zip(frame["reason"], configurations, strict=True)
     ]
     columns = ["configuration", "state", "source", "seeds", *parameters]
     columns += [name for metric in metrics for name in (metric, std(metric))]
-    columns += ["violation", "seconds", "epoch", "trials", "reason"]
-    frame = pd.DataFrame(rows, columns=columns)
-    numbers = [name for metric in metrics for name in (metric, std(metric))] + ["violation", "seconds"]
-    return frame.astype(dict.fromkeys(numbers, float))
+    return frame[[*columns, "violation", "seconds", "epoch", "trials", "reason"]]
 
 
-def _row(
-    configuration: Configuration, trials: pd.DataFrame, parameters: list[str], metrics: list[str]
-) -> dict[str, Any]:
-    # a seed that failed beside finished ones holds a rung's numbers at best, which do not belong in the mean
-    ended = trials[trials["status"] == "finished"] if configuration.state == "complete" else trials
-    means, stds = ended[metrics].mean(), ended[metrics].std(ddof=1)
-    reasons = [reason for reason in dict.fromkeys(trials["reason"]) if reason]
-    return {
-        "configuration": configuration.number,
-        "state": configuration.state,
-        "source": configuration.source,
-        "seeds": int((trials["status"] == "finished").sum()),
-        **{name: configuration.params.get(name) for name in parameters},
-        **{metric: means[metric] for metric in metrics},
-        **{std(metric): stds[metric] for metric in metrics},
-        "violation": configuration.violation,
-        "seconds": trials["seconds"].sum(),
-        "epoch": trials["epoch"].max() if len(trials) else 0,
-        "trials": " ".join(configuration.trials),
-        "reason": configuration.reason or "; ".join(reasons),
-    }
+def _reasons(records: Records, configuration: Configuration) -> str:
+    reasons = [records.trials[id_].reason for id_ in configuration.trials if id_ in records.trials]
+    return "; ".join(dict.fromkeys(reason for reason in reasons if reason))

@@ -89,7 +89,10 @@ def _panel(figure: go.Figure, panel: Panel, chart: Chart, at: tuple[int, int], s
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    options: dict[str, Any] = {"title": {"text": _lines(axis.label), "standoff": 6, "font": {"size": 11}}}
+    options: dict[str, Any] = {
+        "title": {"text": _lines(axis.label), "standoff": 6, "font": {"size": 11}},
+        "exponentformat": "e",
+    }
     if axis.log:
         options["type"] = "log"
     if axis.ticks is not None:

@@ -40,10 +40,7 @@ def ranks(values: Array, directions: Sequence[str]) -> NDArray[np.int64]:
     left = np.flatnonzero(np.isfinite(points).all(axis=1))
     level = 0
     while len(left):
-        here = points[left]
-        no_worse = (here[:, None] <= here[None]).all(axis=2)
-        better = (here[:, None] < here[None]).any(axis=2)
-        dominated = (no_worse & better).any(axis=0)
+        dominated = _dominated(points[left])
         rank[left[~dominated]] = level
         left, level = left[dominated], level + 1
     return rank
@@ -51,7 +48,19 @@ def ranks(values: Array, directions: Sequence[str]) -> NDArray[np.int64]:
 
 def front(values: Array, directions: Sequence[str]) -> NDArray[np.bool_]:
     """Which points no other point dominates."""
-    return ranks(values, directions) == 0
+    points = costs(values, directions)
+    on_front = np.zeros(len(points), bool)
+    complete = np.flatnonzero(np.isfinite(points).all(axis=1))
+    on_front[complete] = ~_dominated(points[complete])
+    return on_front
+
+
+def _dominated(points: Array) -> NDArray[np.bool_]:
+    """Which rows of costs (n, k) another row is no worse than everywhere and better than somewhere."""
+    found = np.zeros(len(points), bool)
+    for column, point in enumerate(points):  # a row at a time: n x n x k would not fit for large sweeps
+        found[column] = ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
+    return found
 
 
 def reference_point(values: Array, directions: Sequence[str]) -> Array:
@@ -78,19 +87,20 @@ def hypervolume(values: Array, directions: Sequence[str], reference: Array) -> f
 
 
 def _volume(points: Array, bound: Array) -> float:
+    """Of costs (n, k) below `bound` (k,): cut into slices along the last objective, whose cross-section is constant."""
     if not len(points):
         return 0.0
     if len(bound) == 1:
         return float(bound[0] - points[:, 0].min())
-    # slices along the last objective: between two neighbouring values the cross-section is constant
+    points = points[~_dominated(points)]
     points = points[np.argsort(points[:, -1], kind="stable")]
     tops = np.append(points[1:, -1], bound[-1])
-    total = 0.0
-    for index, height in enumerate(tops - points[:, -1]):
-        if height > 0:
-            section = points[: index + 1, :-1]
-            total += height * _volume(section[front(section, ["min"] * section.shape[1])], bound[:-1])
-    return float(total)
+    heights = tops - points[:, -1]
+    if len(bound) == 2:  # along a front of two objectives the best so far is the last
+        return float((heights * (bound[0] - np.minimum.accumulate(points[:, 0]))).sum())
+    return sum(
+        float(height) * _volume(points[: index + 1, :-1], bound[:-1]) for index, height in enumerate(heights) if height
+    )
 
 
 def knee(values: Array, directions: Sequence[str]) -> int | None:

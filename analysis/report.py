@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import shlex
 import shutil
 import time
@@ -32,8 +33,8 @@ h1 { margin: 0 } h2 { margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ddd }
 .note { background: #fff6e0; border-left: 4px solid #E69F00; padding: .3rem .8rem; margin: .5rem 0 }
 .wide { overflow: auto; max-height: 34rem } table { border-collapse: collapse; font-size: 13px }
 th, td { padding: .2rem .6rem; border-bottom: 1px solid #e6e6e6; text-align: right; white-space: nowrap }
-th { position: sticky; top: 0; background: #f4f4f4; white-space: normal; overflow-wrap: anywhere; min-width: 4rem;
-     max-width: 11rem; vertical-align: bottom }
+th { position: sticky; top: 0; background: #f4f4f4; white-space: normal; min-width: 4rem;
+     max-width: 12rem; vertical-align: bottom }
 td.text { text-align: left } td.long { white-space: normal; min-width: 18rem; text-align: left }
 pre { background: #f4f4f4; padding: .7rem 1rem; overflow: auto }
 """
@@ -233,7 +234,7 @@ def _table(results: Results) -> str:
 
 
 def _html_table(frame: pd.DataFrame) -> str:
-    head = "".join(f"<th>{html.escape(str(name)).replace('/', '/<wbr>')}</th>" for name in frame)
+    head = "".join(f"<th>{re.sub('([/._])', r'\1<wbr>', html.escape(str(name)))}</th>" for name in frame)
     rows = "".join(
         "<tr>" + "".join(_html_cell(value) for value in row) + "</tr>" for row in frame.itertuples(index=False)
     )

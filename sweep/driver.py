@@ -109,6 +109,10 @@ class Driver:
         self.tracker.event(self.records, stamped)
         self.watch(self, stamped)
 
+    def warn(self, kind: str, text: str) -> None:
+        """A problem that no trial owns; it stands in the records and on the terminal."""
+        self.emit({"event": "warning", "kind": kind, "text": text})
+
     # -- Tune's side ---------------------------------------------------------------------------------------------
 
     def _tune(self, storage: Path) -> None:

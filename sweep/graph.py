@@ -130,8 +130,7 @@ class Graph:
     def start(self) -> None:
         """Take up the sweep where the ledger left it: new evaluations are added, what was in the air waits again."""
         for configuration in list(self.records.configurations.values()):
-            for id_ in configuration.trials:
-                self._owners[id_].append(configuration.number)
+            self._own(configuration)
             for index, epoch in enumerate(self._rung_epochs(configuration)):
                 if epoch in configuration.rungs:
                     self._rungs[index].append(configuration.rungs[epoch])
@@ -142,6 +141,8 @@ class Graph:
             for id_ in configuration.trials:
                 self._take_up(self.records.trials[id_])
             self._advance(configuration)
+            if configuration.state != "running":
+                self._release(configuration)  # the driver before may have died between telling and stopping
 
     def enqueue(self, points: Iterable[dict[str, Any]]) -> None:
         """Configurations given by hand, tried before the sampler's next."""
@@ -186,7 +187,8 @@ class Graph:
     @property
     def done(self) -> bool:
         """Whether nothing runs, nothing is ready and nothing new will be proposed."""
-        return not self.running and not self._ready and not self._may_propose()
+        ready = any(self._may_run(self.records.trials[id_]) for _, _, id_ in self._ready)
+        return not self.running and not ready and not self._may_propose()
 
     # -- proposing -----------------------------------------------------------------------------------------------
 
@@ -217,16 +219,26 @@ class Graph:
             self.closed = True
             return
         params, source = proposed
-        planned = [self.blueprint.pretraining(params, self.sweep.seed + index) for index in range(self.sweep.seeds)]
+        planned = self._pretrainings(params)
         ids = [id_ for id_, _ in planned]
         self.emit({"event": "configuration", "number": number, "params": params, "source": source, "trials": ids})
-        for id_, config in planned:
-            self._owners[id_].append(number)
-            if id_ not in self.records.trials:
-                self._create(id_, "pretrain", config["method"]["name"], config, configuration=number)
+        configuration = self.records.configurations[number]
+        self._own(configuration)
         for id_ in ids:
             self._take_up(self.records.trials[id_])
-        self._advance(self.records.configurations[number])
+        self._advance(configuration)
+
+    def _pretrainings(self, params: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        return [self.blueprint.pretraining(params, self.sweep.seed + index) for index in range(self.sweep.seeds)]
+
+    def _own(self, configuration: Configuration) -> None:
+        """Create what is missing of a configuration's pretrainings, and remember whose they are."""
+        for id_ in configuration.trials:
+            self._owners[id_].append(configuration.number)
+        if any(id_ not in self.records.trials for id_ in configuration.trials):
+            for id_, config in self._pretrainings(configuration.params):
+                if id_ not in self.records.trials:
+                    self._create(id_, "pretrain", config["method"]["name"], config, configuration=configuration.number)
 
     def _create(self, id_: str, stage: Stage, name: str, config: dict[str, Any], **more: Any) -> None:
         self.emit({"event": "trial", "id": id_, "stage": stage, "name": name, "config": config, **more})
@@ -331,7 +343,10 @@ class Graph:
         """Bring a pretraining's place in the graph up to date with its records."""
         if trial.id not in self._nodes:
             self._nodes[trial.id] = self.blueprint.evaluations(trial.config)
-        for epoch in self._milestones(trial.config):
+        epochs = self._milestones(trial.config)
+        if trial.status == "waiting" and trial.checkpoint is not None and trial.checkpoint.epoch == epochs[-1]:
+            self.emit({"event": "end", "id": trial.id, "status": "finished"})  # the driver before died just here
+        for epoch in epochs:
             if self._checkpoint_at(trial, epoch) is not None:
                 self._evaluate(trial, epoch)
         self._push(trial)
@@ -345,13 +360,14 @@ class Graph:
             return not self._needs.get(trial.id) and self._checkpoint_at(parent, trial.epoch or 0) is not None
         owners = [self.records.configurations[number] for number in self._owners[trial.id]]
         reached = trial.checkpoint.epoch if trial.checkpoint else 0
-        if not any(owner.state == "running" for owner in owners) and not self._is_missed(trial, reached):
+        if not any(owner.state == "running" for owner in owners) and not self._is_missed(trial):
             return False
         due = [epoch for epoch in self._milestones(trial.config) if epoch <= reached]
         return all(any(owner.judged.get(epoch) == "go" for owner in owners) for epoch in due)
 
-    def _is_missed(self, trial: Trial, reached: int) -> bool:
+    def _is_missed(self, trial: Trial) -> bool:
         """Whether an evaluation waits for a checkpoint that was there and is damaged."""
+        reached = trial.checkpoint.epoch if trial.checkpoint else 0
         return any(
             not self._is_over(child)
             for (parent, epoch), children in self._children.items()
@@ -472,6 +488,9 @@ class Graph:
             if trial.status in ("failed", "stopped"):
                 self._tell_lost(configuration, trial)
                 return
+        if "stop" in configuration.judged.values():
+            self._finish(configuration, {"state": "pruned", "reason": configuration.reason})
+            return
         milestones = [self._milestones(trial.config) for trial in trials]
         for index, epoch in enumerate(milestones[0]):
             final = index == len(milestones[0]) - 1
@@ -568,9 +587,13 @@ class Graph:
     def _finish(self, configuration: Configuration, told: dict[str, Any]) -> None:
         self.emit({"event": "told", "number": configuration.number, **told})
         self.proposals.tell(configuration)
+        self._release(configuration)
+
+    def _release(self, configuration: Configuration) -> None:
+        """Stop the pretrainings that no running configuration wants any more."""
         for trial in (self.records.trials[id_] for id_ in configuration.trials):
             wanted = any(self.records.configurations[n].state == "running" for n in self._owners[trial.id])
-            if wanted or trial.over:
+            if wanted or trial.over or self._is_missed(trial):
                 continue
             if trial.id in self.running:
                 self.stops.append(trial.id)
@@ -580,9 +603,14 @@ class Graph:
     # -- disk ----------------------------------------------------------------------------------------------------
 
     def _collect(self, trial: Trial) -> None:
-        """Give up checkpoints that neither an evaluation nor a restart needs; the last two stay while it trains."""
+        """Give up checkpoints that neither an evaluation nor a restart needs.
+
+        The one before the last stays until all evaluations are over: the last could turn out to be damaged.
+        """
         milestones = self._milestones(trial.config)
-        keep_last = 1 if trial.over else 2
+        last = self._children.get((trial.id, milestones[-1]), {}).values()
+        settled = trial.status in ("failed", "stopped") or (trial.over and all(self._is_over(id_) for id_ in last))
+        keep_last = 1 if settled else 2
         for point in trial.checkpoints[:-keep_last]:
             milestone = point.epoch in milestones
             if milestone and self.sweep.keep == "all":

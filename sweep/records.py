@@ -136,6 +136,7 @@ class Records:
         self.wall = 0.0  # seconds with a driver at work, over all sessions
         self.finished = False
         self._last_event = 0.0
+        self._evaluations: dict[str, list[Trial]] = {}  # by pretraining, so that a frame of n trials takes n steps
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -151,11 +152,7 @@ class Records:
 
     def evaluations_of(self, trial: str, epoch: int | None = None) -> list[Trial]:
         """The evaluation trials of a pretraining trial (of its checkpoint of `epoch`)."""
-        return [
-            child
-            for child in self.trials.values()
-            if child.stage == "evaluation" and child.parent == trial and epoch in (None, child.epoch)
-        ]
+        return [child for child in self._evaluations.get(trial, []) if epoch in (None, child.epoch)]
 
     def final_metrics(self, trial: str) -> dict[str, float]:
         """All downstream metrics of a pretraining trial's last evaluated checkpoint, by full name."""
@@ -233,7 +230,9 @@ class Records:
 
     def _on_trial(self, event: Event) -> None:
         known = {"id", "stage", "name", "config", "parent", "epoch", "configuration"}
-        self.trials[event["id"]] = Trial(**{key: event[key] for key in known if key in event})
+        trial = self.trials[event["id"]] = Trial(**{key: event[key] for key in known if key in event})
+        if trial.stage == "evaluation" and trial.parent is not None:
+            self._evaluations.setdefault(trial.parent, []).append(trial)
 
     def _on_start(self, event: Event) -> None:
         trial = self.trials[event["id"]]

@@ -12,7 +12,7 @@ from sweep.console import Watch
 from sweep.folder import create, default_directory, lock, sweep_of, write_manifest
 from sweep.records import LEDGER, Records, load
 from sweep.space import check_point
-from sweep.spec import Sweep, load_sweep, with_settings
+from sweep.spec import Sweep, load_sweep, settings_of, with_settings
 
 Say = Callable[[str], None]
 
@@ -99,8 +99,6 @@ def extend(
         settings[f"evals.{name}"] = {}
     changed = with_settings(old, settings, "extend")
     if sets:
-        from sweep.spec import settings_of
-
         changed = with_settings(changed, settings_of(sets), "--set")
     for field in ("method", "data", "base", "seeds", "seed"):
         if getattr(changed, field) != getattr(old, field):
@@ -120,8 +118,13 @@ def extend(
 def _plan(sweep: Sweep, data_root: str | Path | None) -> Any:
     from sweep.plan import Plan  # imports torch, which costs seconds that `--help` should not
 
+    return Plan(sweep, root_of(data_root))
+
+
+def root_of(data_root: str | Path | None) -> Path | None:
+    """Where the data are: as given, else $SWEEP_DATA, else nowhere (some data sets need no folder)."""
     root = data_root or os.environ.get("SWEEP_DATA")
-    return Plan(sweep, Path(root).resolve() if root else None)
+    return Path(root).resolve() if root else None
 
 
 def _absolute(path: str | Path | None) -> str | None:
@@ -157,16 +160,13 @@ def _drive(
             fresh.apply(event)
         watch = Watch(fresh, slots, quiet)
         cache = Path(os.environ["SWEEP_CACHE"]).resolve() if "SWEEP_CACHE" in os.environ else directory / "cache"
-        problems: list[str] = []
-        tracker = Tracker(directory, enabled=bool(options.get("track", True)), on_problem=problems.append)
-        driver = Driver(plan, fresh, Setting(directory, plan.root, cache), tracker, watch)
-        driver.graph.reuse = others
+        tracker = Tracker(directory, bool(options.get("track", True)), on_problem=lambda text: driver.warn("Aim", text))
+        driver = Driver(plan, fresh, Setting(directory, plan.root, cache), tracker, watch, others)
         driver.graph.enqueue(enqueue)
         try:
             if retry_failed:
                 again = driver.graph.retry_failed()
                 say(f"{again} failed trials are tried again") if not quiet else None
-            driver.problems = problems
             driver.run()
         finally:
             watch.close()

@@ -97,15 +97,20 @@ class Proposals:
         self.study = optuna.create_study(directions=directions, sampler=optuna.samplers.RandomSampler(seed=0))
         self._numbers: dict[int, int] = {}
         latest = {configuration.number: configuration for configuration in self._past}
-        over = [number for number, past in latest.items() if past.state != "running"]
+        over = [number for number, past in latest.items() if self._is_told(past)]
         kept = set(sorted(over)[-PAST:])
         self._past = [latest[n] for n in sorted(latest)]
         for configuration in self._past:
-            if configuration.state == "running":
+            if not self._is_told(configuration):
                 self._add(configuration.number, configuration.params, TrialState.RUNNING)
             elif configuration.number in kept:
                 self.study.add_trial(frozen(self.sweep, configuration))
         self._told = len(kept)
+
+    def _is_told(self, configuration: Configuration) -> bool:
+        """Whether it is over; one that lacks the value of an objective added since will be told again."""
+        whole = len(configuration.values) == len(self.sweep.objectives)
+        return configuration.state != "running" and (whole or configuration.state != "complete")
 
     def _add(self, number: int, params: Mapping[str, Any], state: TrialState) -> None:
         encoded, distributions = encode(self.sweep, params)

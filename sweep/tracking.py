@@ -10,6 +10,7 @@ Importing this module is cheap; Aim itself is imported by the thread that writes
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -47,10 +48,10 @@ MEANING = {
     "full": "the disk is full",
     "read-only": "the folder cannot be written",
     "locked": "another process holds the repository",
-    "absent": "is not installed (pip install aim)",
-    "late": "was not written to the end in time",
-    "overflow": "cannot keep up, updates were dropped (they are made up for at the end)",
-    "failed": "cannot be written",
+    "absent": "not installed (pip install aim)",
+    "late": "not everything was written in time",
+    "overflow": "cannot keep up, updates were dropped and are made up for at the end",
+    "failed": "something could not be written",
 }
 
 Points = list[tuple[int, Mapping[str, Any]]]
@@ -99,12 +100,16 @@ class Writer:
         temporary.replace(self.folder / WRITTEN)
 
     def close(self) -> None:
-        """Show all runs to queries, then give back every lock and file."""
+        """Show all runs to queries, then release the repository."""
         if any(not state["indexed"] for state in self.written.values()):
             self._repo = self._repo or self._open()
             if not ui_address(self.directory):  # it indexes by itself, and would not survive a second one
                 self._index([run for run, state in self.written.items() if not state["indexed"]])
             self.save()
+        self.release()
+
+    def release(self) -> None:
+        """Give back every lock and file."""
         if self._repo is not None:
             self._repo.structured_db.engine.dispose()
             self._repo.close()
@@ -115,15 +120,13 @@ class Writer:
         return path.stat().st_size if page.curve and path.exists() else 0
 
     def _open(self) -> Any:
-        from aim import Repo
-
         self.folder.mkdir(parents=True, exist_ok=True)
         inner = self.folder / ".aim"
         # Only one driver owns the sweep, so these are left over from one that was killed; Aim waits for them for ever
         # where the process id is in use again. A process that really writes still holds RocksDB's own lock.
         for stale in (inner / "locks").glob("*lock*"):
             stale.unlink(missing_ok=True)
-        repo: Any = Repo(str(self.folder), init=not (inner / "VERSION").exists())
+        repo = _repository(self.folder, init=not (inner / "VERSION").exists())
         repo.run_exists = lambda run_hash: True  # Aim otherwise refuses a hash it did not draw itself
         return repo
 
@@ -181,6 +184,16 @@ class Writer:
             indexer.index(run)
             self.written[run]["indexed"] = True
         index.close()
+
+
+def _repository(folder: Path, init: bool = False) -> Any:
+    """Aim's repository, in an object of its own (`Repo.from_path` keeps one that a rebuild has moved away)."""
+    from aim import Repo
+    from aim.ext.cleanup import AutoClean
+
+    AutoClean._registered_with_atexit = True  # Aim's exit handler waits for ever where a last flush finds a full disk
+    atexit.unregister(AutoClean.cleanup)
+    return Repo(str(folder), init=init)
 
 
 def require(directory: Path) -> None:
@@ -279,18 +292,11 @@ class Tracker:
 
     def event(self, records: Records, event: Event) -> None:
         """Take note of an event that was just folded into `records`."""
-        kind = event["event"]
-        only: set[str] | None = set()
-        if kind in CONCERNS_A_TRIAL and event["id"] in records.trials:
-            trial = records.trials[event["id"]]
-            only = {trial.id} | ({trial.parent} if trial.parent and trial.stage == "evaluation" else set())
-        elif kind in CONCERNS_A_CONFIGURATION:
-            only = set(records.configurations[event["number"]].trials)
-        elif kind in CONCERNS_ALL:
-            only = None
-        if self._thread and only != set():
+        if self._thread:
             try:
-                self._put(pages(records, only))
+                only = _concerned(records, event)
+                if only is None or only:
+                    self._put(pages(records, only))
             except Exception as error:  # a view must not end a sweep
                 self._problem("failed", error)
         self._deliver()
@@ -302,11 +308,13 @@ class Tracker:
 
     def figures(self, figures: Mapping[str, Any]) -> None:
         """Show the sweep's analysis (plotly figures by name) on a run of its own, "summary"."""
-        name = str(json.loads((self._directory / MANIFEST).read_text())["sweep"]["name"])
-        params = {"sweep": {"name": name, "stage": "summary"}}
-        self._put(
-            [Page("summary", f"summary of {name}", name, ("summary",), params, figures=figures, ended=time.time())]
-        )
+        try:
+            name = str(json.loads((self._directory / MANIFEST).read_text())["sweep"]["name"])
+            params = {"sweep": {"name": name, "stage": "summary"}}
+            title = f"summary of {name}"
+            self._put([Page("summary", title, name, ("summary",), params, figures=figures, ended=time.time())])
+        except (OSError, ValueError, KeyError) as error:
+            self._problem("failed", error)
         self._deliver()
 
     def close(self, timeout: float = 60.0) -> None:
@@ -353,6 +361,8 @@ class Tracker:
                 self._absent = isinstance(error, ImportError)
                 self._problem(kind_of(error), error)
                 self._pause_until = time.monotonic() + RETRY
+        if writer:
+            writer.release()
 
     def _collect(self) -> bool:
         """Take from the queue until a page is due; False when the tracker is being closed."""
@@ -403,6 +413,17 @@ class Tracker:
             self._problem("failed", error)
 
 
+def _concerned(records: Records, event: Event) -> set[str] | None:
+    """The trials whose pages an event changes; None = all."""
+    kind = event["event"]
+    if kind in CONCERNS_A_TRIAL and event["id"] in records.trials:
+        trial = records.trials[event["id"]]
+        return {trial.id} | ({trial.parent} if trial.parent and trial.stage == "evaluation" else set())
+    if kind in CONCERNS_A_CONFIGURATION:
+        return set(records.configurations[event["number"]].trials)
+    return None if kind in CONCERNS_ALL else set()
+
+
 def kind_of(error: BaseException) -> str:
     """full | read-only | locked | absent | failed."""
     if isinstance(error, ImportError):
@@ -414,7 +435,7 @@ def kind_of(error: BaseException) -> str:
 def _line(kind: str, error: BaseException, directory: Path) -> str:
     detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     remedy = f"`sweep track --rebuild {directory}` writes it from the records"
-    return f"Aim {MEANING[kind]}; the sweep is not affected, {remedy} ({detail})"
+    return f"Aim: {MEANING[kind]}; the sweep is not affected, {remedy} ({detail})"
 
 
 # -- the whole repository --------------------------------------------------------------------------------------------
@@ -423,12 +444,13 @@ def _line(kind: str, error: BaseException, directory: Path) -> str:
 def rebuild(directory: Path, records: Records, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
     """Write the whole repository again from the folder and put it in the place of the old one; the number of runs.
 
-    Views saved by hand in the UI are kept. `progress(done, total)` is called after each run. An `aim up` that is
-    open meanwhile shows the old repository until it is started again.
+    Views saved by hand in the UI are kept. `progress(done, total)` is called after each run.
 
     Raises:
-        TrackingError: Aim is not installed, the folder is full or read-only.
+        TrackingError: Aim is not installed, the folder is full or read-only, or the sweep is shown at present.
     """
+    if ui_address(directory):
+        raise TrackingError(f"{directory}: is shown at {ui_address(directory)}; end `sweep ui` before rebuilding")
     fresh, old, place = directory / "aim.new", directory / "aim.old", directory / FOLDER
     try:
         for left_over in (fresh, old):
@@ -468,6 +490,7 @@ def summary(directory: Path) -> list[dict[str, Any]]:
             f"{directory / FOLDER}: holds no Aim repository; `sweep track --rebuild {directory}` makes one"
         )
     repo: Any = Repo(str(directory / FOLDER))
+
     runs = [found.run for found in repo.query_runs("", report_mode=QueryReportMode.DISABLED).iter_runs()]
     return sorted((_row(run) for run in runs), key=lambda row: str(row["run"]))
 
@@ -476,7 +499,7 @@ def _row(run: Any) -> dict[str, Any]:
     kinds = ("images", "audios", "figures", "texts")
     metrics = []
     for metric in run.metrics():
-        steps, values = metric.values.sparse_list()
+        steps, (values, *_) = metric.data.view("val").items_list()
         metrics.append({"name": metric.name, "context": metric.context.to_dict(), "steps": steps, "values": values})
     return {
         "run": run.hash,

@@ -68,7 +68,7 @@ def _comparison(records: Records, sampled: list[str], objectives: list[str]) -> 
     state = {
         "select": _select(axes),
         "chart": {"isVisibleColorIndicator": True},
-        "table": {"columnsOrder": {"left": ["run"], "middle": [column["key"] for column in columns], "right": []}},
+        "table": _table(columns),
     }
     return View("Hyperparameters against downstream metrics", "params", state)
 
@@ -85,10 +85,12 @@ def _downstream(records: Records) -> list[str]:
 def _scatters(records: Records, sampled: list[str], objectives: list[str]) -> Iterator[View]:
     for metric in objectives:
         for key in sampled:
-            state = {"select": _select([_param("downstream", metric), _param(_scale(records, key), key)])}
+            axes = [_param("downstream", metric), _param(_scale(records, key), key)]
+            state = {"select": _select(axes), "table": _table([_param("sampled", key), *axes])}
             yield View(f"{metric} against {key}", "scatters", state)
     for metric, other in itertools.pairwise(objectives):
-        state = {"select": _select([_param("downstream", metric), _param("downstream", other)])}
+        axes = [_param("downstream", metric), _param("downstream", other)]
+        state = {"select": _select(axes), "table": _table([*(_param("sampled", key) for key in sampled), *axes])}
         yield View(f"{metric} against {other}", "scatters", state)
 
 
@@ -100,6 +102,12 @@ def _curves(name: str, options: list[dict[str, Any]], sampled: list[str]) -> Vie
 
 def _select(options: list[dict[str, Any]]) -> dict[str, Any]:
     return {"options": options, "query": PRETRAINING, "advancedMode": False, "advancedQuery": ""}
+
+
+def _table(columns: list[dict[str, Any]]) -> dict[str, Any]:
+    """The explorer's table with these columns first."""
+    keys = list(dict.fromkeys(column["key"] for column in columns))
+    return {"columnsOrder": {"left": ["run"], "middle": keys, "right": []}}
 
 
 def _param(section: str, key: str) -> dict[str, Any]:
@@ -138,13 +146,8 @@ def serve(
         TrackingError: no Aim repository, a host that is not this machine, a port in use, or Aim does not start.
     """
     if host not in LOOPBACK:
-        raise TrackingError(
-            f"host {host}: Aim has no login; stay on 127.0.0.1 and use `ssh -L {PORT}:localhost:{PORT}`"
-        )
-    if not (directory / FOLDER / ".aim" / "VERSION").exists():
-        raise TrackingError(
-            f"{directory / FOLDER}: holds no Aim repository; `sweep track --rebuild {directory}` makes one"
-        )
+        raise TrackingError(f"host {host}: Aim has no login; stay on 127.0.0.1 and reach it by a tunnel (ssh -L)")
+    require(directory)
     running = ui_address(directory)
     if running:
         raise TrackingError(f"{directory}: is shown already at {running}")

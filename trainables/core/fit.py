@@ -140,7 +140,7 @@ class _Run:
             dist.convert_batchnorm(method)
         self.method = method.to(device)
         if self.train.channels_last and len(views.spec.shape) == 3:
-            self.method = self.method.to(memory_format=torch.channels_last)
+            self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.method, self.train)
         self.loss = self._wrap()
         self.batches = steps_per_epoch(len(source), self.train)

@@ -139,9 +139,9 @@ def pretrain(job: dict[str, Any], messages: Messages) -> dict[str, Any]:
         run_config=RunConfig(
             name=f"{job['trial']}-{job['attempt']}",
             storage_path=str(storage),
-            callbacks=[TuneReportCallback()],
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]
             # retries are the sweep's: a group that fails must say so at once
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=2),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=2),  # type: ignore[call-arg]
         ),
     ).fit()
     ended = json.loads((result.metrics or {}).get("message", "{}")).get("outcome") or {}

@@ -99,7 +99,11 @@ class Features:
 class Subject(Protocol):
     """A frozen encoder under evaluation, in eval mode, whose features are computed once and cached."""
 
-    spec: Spec  # of the views: shape after them, params of the stack, labels
+    @property
+    def spec(self) -> Spec:
+        """Of the views: shape after them, params of the stack, labels."""
+        ...
+
     method: Method  # eval mode, no gradients
     cache: Path
     out: Path  # folder for artifacts, made by the caller

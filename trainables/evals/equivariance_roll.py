@@ -35,7 +35,7 @@ from trainables.losses.divergence import jensen_shannon
 class Config(EvalConfig):
     """How many images to turn; each costs G encodings."""
 
-    limit: int | None = Field(500, ge=2, description="images of each split; None = all")
+    limit: int | None = Field(256, ge=2, description="images of each split; None = all")
 
 
 NEEDS = Needs(transforms=("*",), capabilities=("roll",))

@@ -75,7 +75,6 @@ def write(path: Path, features: Features) -> None:
             for name, value in getattr(features, group).items():
                 file[group].create_dataset(name, data=value.numpy(), chunks=True, fletcher32=True)
         file.create_dataset("index", data=features.index.numpy(), chunks=True, fletcher32=True)
-        file.attrs["version"] = VERSION
     temporary.rename(path)
 
 
@@ -105,7 +104,7 @@ class CheckpointSubject:
         data_root: Path | None,
         cache: Path,
         device: torch.device | str = "cpu",
-        batch_size: int = 512,
+        batch_size: int | None = None,
         out: Path | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
@@ -113,7 +112,7 @@ class CheckpointSubject:
 
         Args:
             checkpoint: folder of a checkpoint. cache: folder of feature files. out: default `cache/artifacts`.
-            batch_size: images the encoder sees at once.
+            batch_size: images the encoder sees at once; None = 512, on a CPU 64, whose caches hold their activations.
             data: another data section, {"name": "cifar100", ...}, for transfer; None = the data it was trained on.
 
         Raises:
@@ -123,7 +122,8 @@ class CheckpointSubject:
         self.method, self.resolved, self.meta = load_method(checkpoint, device)
         if data is not None:
             self.resolved = resolve({**self.meta.config, "data": data})
-        self.checkpoint, self.device, self.batch_size = checkpoint, device, batch_size
+        self.checkpoint, self.device = checkpoint, torch.device(device)
+        self.batch_size = batch_size or (64 if self.device.type == "cpu" else 512)
         self.data_root, self.cache = data_root, cache
         self.store = FeatureStore(cache)
         self.out = out or cache / "artifacts"

@@ -156,7 +156,7 @@ def logistic(
     classes: int,
     penalties: tuple[float, ...] = LOGISTIC_PENALTIES,
     iterations: int = 100,
-    tolerance: float = 1e-4,
+    tolerance: float = 3e-4,
     dtype: torch.dtype = torch.float32,
 ) -> list[Linear]:
     """Multinomial logistic regression for every penalty at once: one matrix product an iteration serves them all.
@@ -253,11 +253,12 @@ def _backtrack(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Halve each problem's step until it descends enough (Armijo); one that never does stays where it is."""
     slope = (gradient * direction).sum(1)
+    rounding = 8 * torch.finfo(value.dtype).eps * value.abs()
     length = torch.ones_like(value)
     for _ in range(12):
         moved = point + length[:, None] * direction
         new_value, new_gradient = objective(moved)
-        good = (new_value <= value + 1e-4 * length * slope) | (slope == 0)
+        good = (new_value <= value + 1e-4 * length * slope + rounding) | (slope == 0)
         if bool(good.all()):
             return moved, new_value, new_gradient
         length = torch.where(good, length, length / 2)

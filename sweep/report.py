@@ -1,0 +1,78 @@
+"""What the command line says about a sweep: where it stands, and how it ended."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep.console import best_line, duration, label
+from sweep.folder import is_busy
+from sweep.records import Records
+
+
+def status(records: Records) -> Iterator[str]:
+    """Lines of `sweep status`."""
+    directory = _shown(records.directory)
+    busy = is_busy(records.directory)
+    state = "finished" if records.finished else "running" if busy else "not running, not finished"
+    work = f"{duration(records.wall)} of work in {records.sessions} sessions"
+    yield f"{records.spec['name']} in {directory}: {state}; {work}"
+    configurations = Counter(c.state for c in records.configurations.values())
+    budget = records.spec["budget"]["trials"]
+    yield f"configurations  {len(records.configurations)} of {budget}: {_counts(configurations)}"
+    for stage in ("pretrain", "features", "evaluation"):
+        found = Counter(trial.status for trial in records.trials.values() if trial.stage == stage)
+        yield f"{stage:15} {sum(found.values())}: {_counts(found)}"
+    best = best_line(records)
+    if best:
+        yield best
+    for trial in records.trials.values():
+        if trial.status == "failed" or (trial.status == "waiting" and trial.reason):
+            yield f"{trial.status:15} {label(records, trial)} after {trial.attempts} attempts: {trial.reason}"
+    for configuration in records.configurations.values():
+        if configuration.state in ("pruned", "failed"):
+            yield f"{configuration.state:15} #{configuration.number}: {configuration.reason}"
+    for text in records.warnings.values():
+        yield f"warning         {text}"
+    if not records.finished and not busy:
+        yield f"`sweep resume {directory}` goes on"
+
+
+def conclude(records: Records) -> Iterator[str]:
+    """Lines at the end of a run: the best or the front, the figures, what to do next."""
+    directory = _shown(records.directory)
+    if not records.finished:
+        yield f"stopped before the end; `sweep resume {directory}` goes on"
+        return
+    from analysis.report import report
+    from analysis.table import best, markdown
+
+    found = best(records)
+    if len(found.frame):
+        yield ""
+        yield "Pareto front:" if len(records.objectives) > 1 else "Best:"
+        yield markdown(found.frame)
+    for note in found.notes:
+        yield f"note: {note}"
+    failed = [trial for trial in records.trials.values() if trial.status == "failed"]
+    if failed:
+        yield f"{len(failed)} trials failed; `sweep status {directory}` says why, `sweep retry {directory} --failed`"
+    for text in records.warnings.values():
+        yield f"warning: {text}"
+    yield ""
+    yield f"report    {_shown(report(records, records.directory / 'report'))}"
+    yield f"figures   {directory}/report/figures"
+    yield f"table     sweep table {directory}"
+    yield f"Aim       sweep ui {directory}"
+
+
+def _counts(counts: Mapping[Any, int]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in counts.items()) or "none yet"
+
+
+def _shown(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith("..") else str(path)

@@ -1,0 +1,223 @@
+"""Verbs of the command line that need torch: evaluate a checkpoint, export a model, look at data, give back disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.base import SPLITS, DataError, Source
+from datasets.config import ConfigError, near, parse
+from sweep.folder import is_busy, lock
+from sweep.ledger import Ledger
+from sweep.records import LEDGER, MANIFEST, Records, load
+from sweep.spec import settings_of
+from trainables.core.evaluate import evaluate
+from trainables.core.load import load as load_module
+from trainables.core.state import load_method, save
+from trainables.evals.base import Result, capabilities_of, check
+from trainables.evals.features import CheckpointSubject
+
+
+def evaluate_checkpoint(
+    checkpoint: Path, names: Sequence[str], sets: Sequence[str], root: Path | None, out: Path | None
+) -> Iterator[str]:
+    """Lines of `sweep eval`: every metric of every evaluation. Writes `results.json` beside the artifacts.
+
+    Raises:
+        ConfigError, CheckpointError, DataError: one line; nothing was computed then.
+    """
+    options = _options(names, sets)
+    configs = {name: parse(load_module("evaluation", name).Config, options[name], name) for name in names}
+    if out is None:
+        out = checkpoint.parent / f"{checkpoint.name}-evaluation"
+    subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
+    for name, config in configs.items():
+        found = (subject.spec, subject.method.parts, capabilities_of(subject.method))
+        check(load_module("evaluation", name), config, *found)
+    results: dict[str, Result] = {}
+    for name in names:
+        yield f"{name}"
+        results[name] = evaluate(subject, name, options[name], inputs=results)
+        for metric, value in results[name].metrics.items():
+            yield f"  {name}/{metric}  {value:.6g}"
+        for artifact in results[name].artifacts.values():
+            yield f"  {artifact}"
+    numbers = {f"{name}/{metric}": v for name, result in results.items() for metric, v in result.metrics.items()}
+    temporary = out / ".results.json"
+    temporary.write_text(json.dumps({"checkpoint": subject.meta.digest, "metrics": numbers}, indent=1))
+    temporary.rename(out / "results.json")
+    yield str(out / "results.json")
+
+
+def _options(names: Sequence[str], sets: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`limit=9` goes to every evaluation, `linear.limit=9` to one."""
+    options: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for key, value in settings_of(sets).items():
+        head, _, rest = key.partition(".")
+        if rest and head not in options:
+            raise ConfigError(f"--set {key}: '{head}' is not among the evaluations asked for{near(head, list(names))}")
+        for name in (head,) if rest else names:
+            options[name][rest or key] = value
+    return options
+
+
+def export_model(source: Path, out: Path, trial: str | None) -> Iterator[str]:
+    """Write a checkpoint without its optimiser, or a sweep's best, to `out`.
+
+    Raises:
+        ConfigError: `out` is not empty, no such trial, or the sweep has no best yet.
+    """
+    checkpoint = _checkpoint_of(load(source), trial) if (source / MANIFEST).exists() else source
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out}: is not empty; choose another folder")
+    method, resolved, meta = load_method(checkpoint)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save(out, method, resolved.dump(), meta.spec, meta.epoch, meta.step)
+    yield f"{out}: {resolved.method_name}, parts {', '.join(f'{part} ({n})' for part, n in method.parts.items())}"
+    yield f"input {meta.spec.shape}, trained {meta.epoch} epochs on {resolved.data_name}, from {checkpoint}"
+
+
+def _checkpoint_of(records: Records, trial: str | None) -> Path:
+    if trial is None:
+        done = [c for c in records.configurations.values() if c.state == "complete" and (c.violation or 0) <= 0]
+        if not done:
+            raise ConfigError(f"{records.directory}: no configuration is complete yet; name a --trial")
+        sign = -1 if records.objectives[0]["direction"] == "max" else 1
+        found = records.trials[min(done, key=lambda c: sign * c.values[0]).trials[0]]
+    else:
+        matches = [t for t in records.trials.values() if t.id.startswith(trial) and t.stage == "pretrain"]
+        if len(matches) != 1:
+            raise ConfigError(f"--trial {trial}: names {len(matches)} pretraining trials; `sweep table --by trial`")
+        found = matches[0]
+    if found.checkpoint is None:
+        raise ConfigError(f"trial {found.id}: has no checkpoint")
+    return records.directory / found.checkpoint.path
+
+
+def show_data(name: str, sets: Sequence[str], root: Path | None, out: Path) -> Iterator[str]:
+    """Fetch a data set where it can be, say what is there, and draw samples.
+
+    Raises:
+        ConfigError, DataError: one line.
+    """
+    module = load_module("dataset", name)
+    config = parse(module.Config, settings_of(sets), "data")
+    yield f"{name}: {module.DOWNLOAD}"
+    try:
+        source = module.open(config, root, "train")
+    except DataError as missing:
+        if not hasattr(module, "fetch"):
+            raise
+        if root is None:
+            raise DataError(f"{missing} (give --data-root DIR)") from None
+        yield "fetching ..."
+        try:
+            module.fetch(config, root)
+        except DataError:
+            raise
+        except Exception as error:  # a download fails in many ways
+            raise DataError(f"{name}: the download failed: {' '.join(str(error).split())[:200]}") from None
+        source = module.open(config, root, "train")
+    for split in SPLITS:
+        yield f"  {split:5} {len(module.open(config, root, split))} items"
+    spec = source.spec
+    yield f"  items {spec.shape}, labels {spec.labels or 'none'}, parameters {spec.params or 'none'}"
+    if spec.note:
+        yield f"  note: {spec.note}"
+    if len(spec.shape) == 3:
+        yield f"  {_sheet(source, out / f'{name}.png')}"
+
+
+def _sheet(source: Source, path: Path, count: int = 40) -> Path:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rng = torch.Generator().manual_seed(0)
+    index = torch.randperm(len(source), generator=rng)[:count]
+    batch = source.fetch(index, rng)
+    figure, axes = plt.subplots(4, 10, figsize=(10, 4.6))
+    label = next(iter(batch.labels), None)
+    for place, axis in enumerate(axes.flat):
+        axis.axis("off")
+        if place < len(batch):
+            axis.imshow(batch.views[0][place].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+            if label:
+                axis.set_title(f"{batch.labels[label][place].item():g}", fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight")
+    plt.close(figure)
+    temporary.rename(path)
+    return path
+
+
+def optuna_dashboard(records: Records, port: int) -> None:
+    """Serve Optuna's dashboard on a journal made from the records, on this machine only, until Ctrl-C."""
+    from sweep.dashboard import export_journal
+
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder) / "optuna.journal"
+        export_journal(records, journal)
+        command = [sys.executable, "-c", "from optuna_dashboard._cli import main; main()", str(journal)]
+        print(f"Optuna dashboard at http://127.0.0.1:{port or 8080} (Ctrl-C ends it)", flush=True)
+        try:
+            subprocess.run([*command, "--host", "127.0.0.1", "--port", str(port or 8080)], check=False)
+        except KeyboardInterrupt:
+            return
+
+
+def clean_folder(directory: Path, features: bool, checkpoints: bool) -> Iterator[str]:
+    """Lines of `sweep clean`: what takes how much, and what was given back.
+
+    Raises:
+        ConfigError: the sweep is running.
+    """
+    records = load(directory)
+    for name in ("trials", "cache", "aim", "report"):
+        yield f"{name:8} {_size(directory / name) / 2**20:8.1f} MB"
+    if not (features or checkpoints):
+        yield "give some back with --features (computed again when asked for) or --checkpoints (all but the best)"
+        return
+    if is_busy(directory):
+        raise ConfigError(f"{directory}: is running; `sweep stop {directory}` first")
+    with lock(directory):
+        if features:
+            freed = _size(directory / "cache")
+            shutil.rmtree(directory / "cache", ignore_errors=True)
+            yield f"features: {freed / 2**20:.1f} MB given back"
+        if checkpoints:
+            yield f"checkpoints: {_drop_checkpoints(records) / 2**20:.1f} MB given back"
+
+
+def _drop_checkpoints(records: Records) -> int:
+    from analysis.table import best
+
+    frame = best(records).frame
+    numbers = set(frame["configuration"]) if "configuration" in frame else set()
+    kept = {id_ for number in numbers for id_ in records.configurations[int(number)].trials}
+    ledger, freed = Ledger(records.directory / LEDGER), 0
+    for trial in records.trials.values():
+        if trial.stage != "pretrain" or not trial.over or trial.id in kept or trial.origin:
+            continue
+        for point in trial.checkpoints:
+            path = records.directory / point.path
+            freed += _size(path)
+            ledger.append({"event": "drop_checkpoint", "id": trial.id, "path": point.path})
+            shutil.rmtree(path, ignore_errors=True)
+    ledger.close()
+    return freed
+
+
+def _size(path: Path) -> int:
+    return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(path) for name in names)

@@ -1,0 +1,109 @@
+"""A sweep without Ray, torch or time: fake trials whose values are functions of their parameters."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep.graph import Graph, Job, Node, Outcome
+from sweep.ledger import Event
+from sweep.records import Records
+from sweep.space import Float
+from sweep.spec import Sweep
+from trainables.core.config import digest
+
+
+def sweep_of(**changes: Any) -> Sweep:
+    """A small sweep with one coefficient, one objective and a second evaluation that nothing needs."""
+    values: dict[str, Any] = {
+        "method": "fake",
+        "data": "fake",
+        "space": {"method.x": Float(0.0, 1.0)},
+        "objectives": ["max good/all/val/score"],
+        "evals": {"good": {}, "other": {}},
+        "budget": {"trials": 6},
+    }
+    return Sweep.model_validate({**values, **changes})
+
+
+class Fake:
+    """A blueprint of pretrainings of `epochs` epochs with the evaluations of the sweep."""
+
+    def __init__(self, sweep: Sweep, epochs: int = 10, after: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        self.sweep, self.epochs, self.after = sweep, epochs, after or {}
+
+    def pretraining(self, params: dict[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
+        config = {"method": {"name": "fake", **params}, "train": {"epochs": self.epochs}, "seed": seed}
+        return digest(config), config
+
+    def evaluations(self, config: dict[str, Any]) -> list[Node]:
+        def node(key: str) -> Node:
+            return Node(
+                key, key, {}, lambda parent, epoch: digest([key, parent, epoch]), self.after.get(key, ()),
+                ({"split": "val"},),
+            )  # fmt: skip
+
+        return [node(key) for key in self.sweep.evals]
+
+    def features_id(self, parent: str, epoch: int, requests: list[dict[str, Any]]) -> str:
+        return digest(["features", parent, epoch, requests])
+
+
+def score(config: dict[str, Any]) -> float:
+    """The value that the fake evaluation measures."""
+    x: float = config["method"]["method.x"]
+    return x * (1 - x) + 0.01 * config["seed"]
+
+
+class World:
+    """Runs a graph with a ledger in memory; a killed driver is a new `World` over the same ledger."""
+
+    def __init__(self, sweep: Sweep, ledger: list[Event] | None = None, fake: Fake | None = None, **graph: Any) -> None:
+        self.sweep, self.ledger = sweep, ledger if ledger is not None else []
+        self.clock = itertools.count(len(self.ledger))
+        self.records = Records(Path("/nowhere"), {"sweep": sweep.dump()})
+        for event in self.ledger:
+            self.records.apply(event)
+        self.fake = fake or Fake(sweep)
+        self.graph = Graph(sweep, self.fake, self.records, self.emit, **graph)
+        self.emit({"event": "session"})
+        self.graph.start()
+        self.launched: list[Job] = []
+
+    def emit(self, event: Event) -> None:
+        event = {"time": float(next(self.clock)), **event}
+        self.ledger.append(event)
+        self.records.apply(event)
+
+    def launch(self) -> Job | None:
+        job = self.graph.next()
+        if job is not None:
+            self.launched.append(job)
+        return job
+
+    def finish(self, job: Job, act: Callable[[Job], Outcome | None] = lambda job: None) -> None:
+        """Let a job do its work, or what `act` says instead."""
+        outcome = act(job)
+        if outcome is None and job.stage == "pretrain":
+            self.write_checkpoint(job, job.payload["until"])
+            outcome = Outcome("segment", metrics={"loss": 1.0}, seconds=1.0)
+        elif outcome is None and job.stage == "evaluation":
+            parent = self.records.trials[self.records.trials[job.trial].parent or ""]
+            outcome = Outcome("finished", metrics={f"{job.name}/all/val/score": score(parent.config)}, seconds=0.1)
+        self.graph.end(job, outcome or Outcome("finished", seconds=0.1))
+
+    def write_checkpoint(self, job: Job, epoch: int) -> None:
+        self.graph.checkpoint(job, epoch, f"{job.directory}/epoch-{epoch:04d}", f"d{epoch}", {"loss": 1.0})
+
+    def run(self, act: Callable[[Job], Outcome | None] = lambda job: None, slots: int = 1) -> World:
+        """Run to the end, first started first finished."""
+        flying: list[Job] = []
+        while not self.graph.done:
+            while len(flying) < slots and (job := self.launch()):
+                flying.append(job)
+            assert flying or self.graph.done, "the graph neither is done nor has anything to do"
+            if flying:
+                self.finish(flying.pop(0), act)
+        return self

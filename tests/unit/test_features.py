@@ -1,0 +1,236 @@
+"""The feature store: what it delivers, that it delivers it once, and what damage and concurrency do to it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.config import ConfigError
+from trainables.core import state
+from trainables.core.config import resolve
+from trainables.core.load import load, names
+from trainables.core.state import CheckpointError
+from trainables.evals import base
+from trainables.evals.base import Features, Request
+from trainables.evals.features import CheckpointSubject, FeatureStore, read, write
+
+CONFIG: dict[str, Any] = {
+    "method": {"name": "duet", "encoder": {"name": "narrow_cifar10_resnet8", "width": 8, "stem": 8}, "head_hidden": 8},
+    "data": {"name": "digits", "size": 8, "limit": 60},
+    "views": {"tx": ["sca", "rot", "fli"]},
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    resolved = resolve(CONFIG)
+    spec = resolved.build_views(resolved.source(None, "train").spec).spec
+    path = tmp_path_factory.mktemp("trial") / "epoch-0001"
+    state.save(path, resolved.build_method(spec), resolved.dump(), spec, epoch=1)
+    return path
+
+
+@pytest.fixture
+def subject(checkpoint: Path, tmp_path: Path) -> CheckpointSubject:
+    return CheckpointSubject(checkpoint, None, tmp_path / "cache")
+
+
+def no_encoding(subject: CheckpointSubject) -> CheckpointSubject:
+    def refuse(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        raise AssertionError("encoded again")
+
+    subject.method.encode = refuse  # type: ignore[method-assign]
+    return subject
+
+
+def same(a: Features, b: Features) -> bool:
+    def flat(features: Features) -> dict[str, torch.Tensor]:
+        groups = ("parts", "labels", "params", "units")
+        named = {f"{group}/{name}": value for group in groups for name, value in getattr(features, group).items()}
+        return {**named, "index": features.index}
+
+    one, two = flat(a), flat(b)
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) and one[k].dtype == two[k].dtype for k in one)
+
+
+def test_clean_features_are_the_encoders(subject: CheckpointSubject) -> None:
+    found = subject.features(Request("val"))
+    source, views = subject.data("val")
+    batch = views.clean(source.fetch(torch.arange(60), torch.Generator()))
+    direct = subject.method.encode(batch.views[0])
+    assert found.parts.keys() == subject.method.parts.keys() == direct.keys()
+    for name, size in subject.method.parts.items():
+        assert found.parts[name].shape == (60, size)
+        torch.testing.assert_close(found.parts[name], direct[name])
+    assert torch.equal(found.labels["class"], batch.labels["class"])
+    assert found.params == {} == found.units and found.index.tolist() == list(range(60))
+
+
+def test_features_are_computed_once_and_shared(subject: CheckpointSubject, checkpoint: Path) -> None:
+    request = Request("test", "rot")
+    first = subject.features(request)
+    assert same(no_encoding(subject).features(request), first)
+    other = no_encoding(CheckpointSubject(checkpoint, None, subject.cache))
+    assert same(other.features(request), first)
+
+
+def test_draws_come_from_the_request_alone(checkpoint: Path, tmp_path: Path) -> None:
+    request = Request("train", "rot", repeat=3)
+    torch.manual_seed(1)
+    one = CheckpointSubject(checkpoint, None, tmp_path / "a").features(request)
+    torch.manual_seed(2)
+    two = CheckpointSubject(checkpoint, None, tmp_path / "b", batch_size=7).features(request)
+    assert torch.equal(one.units["rot"], two.units["rot"])
+    torch.testing.assert_close(one.parts["all"], two.parts["all"])
+    assert one.index.tolist() == [i for i in range(60) for _ in range(3)]
+    assert len(set(one.units["rot"][:, 0].tolist())) == 180
+    assert torch.equal(one.labels["class"].view(-1, 3)[:, 0], one.labels["class"].view(-1, 3)[:, 2])
+    flips = CheckpointSubject(checkpoint, None, tmp_path / "a").features(Request("train", "fli"))
+    assert list(flips.units) == list(flips.params) == ["fli"] and set(flips.units["fli"][:, 0].tolist()) == {0.25, 0.75}
+
+
+def test_a_strength_is_the_same_for_every_image(subject: CheckpointSubject) -> None:
+    still, turned = (subject.features(Request("val", "rot", strength=angle)) for angle in (0.0, 90.0))
+    assert set(turned.params["rot"][:, 0].tolist()) == {90.0} and set(turned.units["rot"][:, 0].tolist()) == {0.75}
+    torch.testing.assert_close(still.parts["all"], subject.features(Request("val")).parts["all"], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(turned.parts["all"], still.parts["all"], atol=1e-3)
+
+
+def test_a_limit_takes_the_same_items_under_every_transform(subject: CheckpointSubject) -> None:
+    clean, turned = subject.features(Request("val", limit=20)), subject.features(Request("val", "rot", limit=20))
+    assert torch.equal(clean.index, turned.index) and clean.index.tolist() != list(range(20))
+    assert torch.equal(clean.index, clean.index.sort().values) and len(clean.index) == 20
+    every = subject.features(Request("val"))
+    torch.testing.assert_close(clean.parts["all"], every.parts["all"][clean.index])
+    assert len(subject.features(Request("val", limit=1000)).index) == 60
+
+
+def test_the_encoder_is_left_as_it_was(subject: CheckpointSubject) -> None:
+    before = {name: value.clone() for name, value in subject.method.state_dict().items()}
+    subject.method.train()  # an evaluation that forgot itself
+    subject.features(Request("train"))
+    assert not subject.method.training
+    assert all(torch.equal(value, before[name]) for name, value in subject.method.state_dict().items())
+
+
+@pytest.mark.parametrize("name", names("evaluation"))
+def test_every_evaluation_on_a_real_encoder(name: str, checkpoint: Path, tmp_path: Path) -> None:
+    subject, module = CheckpointSubject(checkpoint, None, tmp_path), load("evaluation", name)
+    before = {key: value.clone() for key, value in subject.method.state_dict().items()}
+    cfg = module.Config() if name == "equivariance_roll" else module.Config(parts=("*",))
+    promised = base.check(module, cfg, subject.spec, subject.method.parts, base.capabilities_of(subject.method))
+    result = module.run(subject, cfg, np.random.default_rng(0), {})
+    assert sorted(result.metrics) == sorted(promised) and np.isfinite(list(result.metrics.values())).all()
+    assert all(path.parent == subject.out for path in result.artifacts.values())
+    assert all(torch.equal(value, before[key]) for key, value in subject.method.state_dict().items())
+    again = module.run(no_encoding(CheckpointSubject(checkpoint, None, tmp_path)), cfg, np.random.default_rng(0), {})
+    assert again.metrics == result.metrics
+
+
+def test_other_data_have_their_own_features(checkpoint: Path, subject: CheckpointSubject) -> None:
+    other = CheckpointSubject(checkpoint, None, subject.cache, data={**CONFIG["data"], "split_seed": 1})
+    assert other.key(Request("val")) != subject.key(Request("val"))
+    assert not torch.equal(
+        other.features(Request("val")).labels["class"], subject.features(Request("val")).labels["class"]
+    )
+    with pytest.raises(ConfigError, match=r"data.name: digits gives items of shape \(1, 16, 16\)"):
+        CheckpointSubject(checkpoint, None, subject.cache, data={"name": "digits"}).features(Request("val"))
+
+
+def test_a_transform_that_is_not_in_the_stack_is_refused(subject: CheckpointSubject) -> None:
+    with pytest.raises(ConfigError, match=r"transform 'rit' is not in the views' stack; did you mean 'rot'\?"):
+        subject.features(Request("val", "rit"))
+
+
+def test_an_encoder_that_diverged_is_named(subject: CheckpointSubject) -> None:
+    next(subject.method.parameters()).fill_(float("nan"))
+    with pytest.raises(CheckpointError, match="not finite"):
+        subject.features(Request("val"))
+    assert not list(subject.cache.glob("*.h5"))
+
+
+# -- the files ----------------------------------------------------------------------------------------------------
+
+
+def some_features() -> Features:
+    rng = torch.Generator().manual_seed(0)
+    labels = {"class": torch.arange(300) % 10, "size": torch.rand(300, generator=rng, dtype=torch.float64)}
+    units = {"rot": torch.rand(300, 1, generator=rng)}
+    return Features({"all": torch.randn(300, 6, generator=rng)}, labels, units, units, torch.arange(300))
+
+
+def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", some_features())
+    found = read(tmp_path / "a.h5")
+    assert found is not None and same(found, some_features())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_damage_is_noticed_and_mended(tmp_path: Path) -> None:
+    """Whatever byte is broken, features are right: the file is recognised as damaged, or the byte meant nothing."""
+    store, computed = FeatureStore(tmp_path), []
+
+    def compute() -> Features:
+        computed.append(1)
+        return some_features()
+
+    store.get("key", compute)
+    whole = store.path("key").read_bytes()
+    places = np.random.default_rng(0).integers(len(whole), size=60)
+    for place in places:
+        broken = bytearray(whole)
+        broken[place] ^= 0xFF
+        store.path("key").write_bytes(bytes(broken))
+        assert same(store.get("key", compute), some_features()), place
+    for torn in (b"", whole[:100], whole[: len(whole) // 2], whole[:-1]):
+        store.path("key").write_bytes(torn)
+        assert same(store.get("key", compute), some_features())
+    inside_the_data = 20  # 60 random places hit the 7 kB of features many times
+    assert len(computed) > inside_the_data
+
+
+def slow(folder: Path, seconds: float) -> Callable[[], Features]:
+    def compute() -> Features:
+        with (folder / "computed.txt").open("a") as log:
+            log.write("once\n")
+        time.sleep(seconds)
+        return some_features()
+
+    return compute
+
+
+def worker(folder: Path, seconds: float) -> None:
+    FeatureStore(folder / "cache").get("key", slow(folder, seconds))
+
+
+def test_processes_that_want_the_same_wait_for_the_first(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=worker, args=(tmp_path, 0.3)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert (tmp_path / "computed.txt").read_text() == "once\n"
+
+
+def test_a_process_killed_while_computing_holds_nobody_up(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=worker, args=(tmp_path, 60))
+    process.start()
+    while not (tmp_path / "computed.txt").exists():
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    found = FeatureStore(tmp_path / "cache").get("key", slow(tmp_path, 0))
+    assert same(found, some_features())

@@ -1,0 +1,310 @@
+"""The dependency graph: what runs when, what a failure means, and that nothing is lost or counted twice."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from graphs import Fake, World, score, sweep_of
+
+from sweep.graph import Job, Outcome
+from sweep.records import Records
+
+
+def told(world: World) -> list[tuple[int, str, tuple[float, ...]]]:
+    return [(c.number, c.state, tuple(c.values)) for c in world.records.configurations.values()]
+
+
+def check_whole(world: World) -> None:
+    """Every planned trial is there once, over, and told once; the study agrees with the records."""
+    records = world.records
+    assert len(records.configurations) == world.sweep.budget.trials
+    tells = Counter(event["number"] for event in world.ledger if event["event"] == "told")
+    assert set(tells) == set(records.configurations)
+    assert set(tells.values()) == {1}
+    assert all(trial.over for trial in records.trials.values())
+    created = Counter(event["id"] for event in world.ledger if event["event"] == "trial")
+    assert set(created.values()) == {1}
+    states = Counter(trial.state.name for trial in world.graph.proposals.study.trials)
+    expected = Counter(
+        {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}[c.state] for c in records.configurations.values()
+    )
+    assert states == expected
+
+
+def test_each_pretraining_is_followed_by_features_and_evaluations_and_told_once() -> None:
+    world = World(sweep_of()).run()
+    check_whole(world)
+    stages = Counter(trial.stage for trial in world.records.trials.values())
+    assert stages == {"pretrain": 6, "features": 6, "evaluation": 12}
+    for configuration in world.records.configurations.values():
+        trial = world.records.trials[configuration.trials[0]]
+        assert configuration.values == [score(trial.config)]
+
+
+def test_waiting_evaluations_go_before_new_pretraining() -> None:
+    world = World(sweep_of()).run()
+    order = [job.stage for job in world.launched]
+    assert order[:4] == ["pretrain", "features", "evaluation", "evaluation"]
+    assert order[4] == "pretrain"
+
+
+def test_an_evaluation_waits_for_the_one_it_reads_and_gets_its_result() -> None:
+    sweep = sweep_of(budget={"trials": 1})
+    world = World(sweep, fake=Fake(sweep, after={"good": ("other",)})).run(slots=4)
+    names = [job.name for job in world.launched]
+    assert names == ["fake", "features", "other", "good"]
+    assert world.launched[-1].payload["inputs"]["other"]["metrics"] == {
+        "other/all/val/score": pytest.approx(score(world.launched[0].payload["config"]))
+    }
+
+
+def test_seeds_are_told_as_their_mean_with_spread() -> None:
+    world = World(sweep_of(seeds=3, budget={"trials": 2})).run(slots=3)
+    check_whole(world)
+    for configuration in world.records.configurations.values():
+        values = [score(world.records.trials[id_].config) for id_ in configuration.trials]
+        assert configuration.values == [pytest.approx(sum(values) / 3)]
+        assert configuration.spread == [pytest.approx(0.01)]
+
+
+def test_a_rung_stops_the_worse_configurations_before_their_end() -> None:
+    stop = {"rule": "asha", "reduction": 2, "min_trials": 2}
+    world = World(sweep_of(rungs=[0.2, 0.5], stop=stop, budget={"trials": 12})).run()
+    check_whole(world)
+    states = Counter(c.state for c in world.records.configurations.values())
+    assert states["pruned"] >= 3
+    assert states["complete"] >= 1
+    for configuration in world.records.configurations.values():
+        trial = world.records.trials[configuration.trials[0]]
+        if configuration.state == "pruned":
+            assert trial.status == "stopped"
+            assert trial.checkpoint is not None
+            assert trial.checkpoint.epoch in (2, 5)
+            assert "asha" in configuration.reason
+    rung_evaluations = {t.name for t in world.records.trials.values() if t.stage == "evaluation" and t.epoch in (2, 5)}
+    assert rung_evaluations == {"good"}, "only what the objectives need is evaluated before the end"
+
+
+def test_a_pretraining_never_passes_a_rung_unjudged() -> None:
+    world = World(sweep_of(rungs=[0.5], stop={"rule": "median"}, budget={"trials": 1}))
+    first = world.launch()
+    assert first is not None
+    assert first.payload["until"] == 5
+    world.finish(first)
+    second = world.launch()
+    assert second is not None
+    assert second.stage == "features"
+    assert world.launch() is None, "it waits for its verdict"
+
+
+def test_a_failing_evaluation_is_tried_again_then_fails_its_configuration_with_the_reason() -> None:
+    def act(job: Job) -> Outcome | None:
+        return Outcome("error", "ValueError: no") if job.name == "good" else None
+
+    world = World(sweep_of(budget={"trials": 2}, retries=2)).run(act)
+    check_whole(world)
+    for trial in world.records.trials.values():
+        if trial.name == "good":
+            assert (trial.status, trial.attempts, trial.reason) == ("failed", 3, "ValueError: no")
+        else:
+            assert trial.status == "finished"
+    assert {c.state for c in world.records.configurations.values()} == {"failed"}
+    assert "ValueError: no" in world.records.configurations[0].reason
+
+
+def test_an_evaluation_that_no_objective_needs_may_fail() -> None:
+    def act(job: Job) -> Outcome | None:
+        return Outcome("error", "no") if job.name == "other" else None
+
+    world = World(sweep_of()).run(act)
+    assert {c.state for c in world.records.configurations.values()} == {"complete"}
+
+
+def test_what_depends_on_a_failed_trial_fails_with_its_reason() -> None:
+    def act(job: Job) -> Outcome | None:
+        return Outcome("error", "disk full") if job.stage == "features" else None
+
+    world = World(sweep_of(budget={"trials": 1})).run(act)
+    check_whole(world)
+    assert {t.reason for t in world.records.trials.values() if t.stage == "evaluation"} == {
+        "features it depends on failed: disk full"
+    }
+
+
+def test_a_divergence_is_not_tried_again_and_told_as_infeasible() -> None:
+    def act(job: Job) -> Outcome | None:
+        return Outcome("diverged", "diverged: the loss is nan") if job.stage == "pretrain" else None
+
+    world = World(sweep_of(budget={"trials": 3})).run(act)
+    check_whole(world)
+    assert {t.attempts for t in world.records.trials.values()} == {1}
+    assert {c.state for c in world.records.configurations.values()} == {"pruned"}
+    assert all(trial.constraints == {"collapse": 1.0} for trial in world.graph.proposals.study.trials)
+
+
+def test_a_value_that_is_not_finite_fails_the_configuration() -> None:
+    def act(job: Job) -> Outcome | None:
+        return Outcome("finished", metrics={"good/all/val/score": float("nan")}) if job.name == "good" else None
+
+    world = World(sweep_of(budget={"trials": 1})).run(act)
+    assert "no finite good/all/val/score" in world.records.configurations[0].reason
+
+
+def test_a_damaged_checkpoint_sends_the_pretraining_back_to_the_one_before() -> None:
+    world = World(sweep_of(budget={"trials": 1}))
+    job = world.launch()
+    assert job is not None
+    world.write_checkpoint(job, 5)
+    world.write_checkpoint(job, 10)
+    world.graph.end(job, Outcome("segment"))
+    features = world.launch()
+    assert features is not None
+    damaged = features.payload["checkpoint"]
+    world.graph.end(features, Outcome("corrupt", "damaged checkpoint", damaged=(damaged,)))
+    again = world.launch()
+    assert again is not None
+    assert (again.stage, again.payload["until"], [path for path, _ in again.payload["checkpoints"]]) == (
+        "pretrain", 10, [f"{job.directory}/epoch-0005"]
+    )  # fmt: skip
+    world.finish(again)
+    world.run()
+    check_whole(world)
+    assert world.records.configurations[0].state == "complete"
+    assert any("damaged" in text for text in world.records.warnings.values())
+
+
+def test_checkpoints_that_nothing_needs_are_given_up() -> None:
+    world = World(sweep_of(budget={"trials": 1}))
+    job = world.launch()
+    assert job is not None
+    for epoch in (2, 4, 6, 8, 10):
+        world.write_checkpoint(job, epoch)
+    assert [path[-4:] for path in world.graph.deletions] == ["0002", "0004", "0006"]
+    world.graph.end(job, Outcome("segment"))
+    world.run()
+    assert [point.epoch for point in world.records.trials[job.trial].checkpoints] == [10]
+
+
+def test_constraints_are_told_as_violations() -> None:
+    constraints = [{"metric": "other/all/val/score", "at_least": 0.2}]
+    world = World(sweep_of(constraints=constraints)).run()
+    for configuration in world.records.configurations.values():
+        assert configuration.violation == pytest.approx(0.2 - configuration.values[0])
+    for trial, configuration in zip(
+        world.graph.proposals.study.trials, world.records.configurations.values(), strict=True
+    ):
+        assert trial.constraints == {"constraints": configuration.violation}
+
+
+def test_known_points_come_first_and_points_given_by_hand_next() -> None:
+    world = World(sweep_of(known=[{"method.x": 0.25}], budget={"trials": 4}))
+    world.graph.enqueue([{"method.x": 0.75}])
+    first = world.launch()
+    second = world.launch()
+    assert first is not None
+    assert second is not None
+    sources = [(c.params["method.x"], c.source) for c in world.records.configurations.values()]
+    assert sources == [(0.75, "enqueued"), sources[1]]
+
+
+def test_the_same_point_twice_is_computed_once() -> None:
+    world = World(sweep_of(known=[{"method.x": 0.25}, {"method.x": 0.25}], budget={"trials": 2})).run()
+    check_whole(world)
+    assert Counter(t.stage for t in world.records.trials.values())["pretrain"] == 1
+
+
+def test_an_equal_finished_trial_of_another_sweep_is_taken_over() -> None:
+    sweep = sweep_of(known=[{"method.x": 0.25}], rungs=[0.5], budget={"trials": 1})
+    done = World(sweep).run()
+    world = World(sweep, reuse=done.records).run()
+    check_whole(world)
+    assert world.launched == []
+    assert world.records.configurations[0].values == done.records.configurations[0].values
+    assert {trial.origin for trial in world.records.trials.values() if trial.stage == "pretrain"} == {"/nowhere"}
+
+
+def test_a_finished_sweep_started_again_does_nothing() -> None:
+    world = World(sweep_of()).run()
+    again = World(world.sweep, list(world.ledger))
+    assert again.graph.done
+    assert again.launch() is None
+
+
+def test_more_trials_a_new_evaluation_and_a_new_objective_extend_a_sweep() -> None:
+    world = World(sweep_of(budget={"trials": 3})).run()
+    values = {c.number: c.values for c in world.records.configurations.values()}
+    larger = sweep_of(
+        budget={"trials": 5},
+        evals={"good": {}, "other": {}, "new": {}},
+        objectives=["max good/all/val/score", "min new/all/val/score"],
+    )
+    again = World(larger, list(world.ledger)).run()
+    assert len(again.records.configurations) == 5
+    assert sum(job.stage == "pretrain" for job in again.launched) == 2
+    for number, configuration in again.records.configurations.items():
+        assert len(configuration.values) == 2
+        if number in values:
+            assert configuration.values[0] == values[number][0]
+
+
+def test_failed_trials_can_be_tried_again() -> None:
+    def act(job: Job) -> Outcome | None:
+        return Outcome("error", "out of memory") if job.name == "good" else None
+
+    world = World(sweep_of(budget={"trials": 3})).run(act)
+    again = World(world.sweep, list(world.ledger))
+    assert again.graph.retry_failed() == 3
+    again.graph.start()
+    again.run()
+    assert {c.state for c in again.records.configurations.values()} == {"complete"}
+    assert all(job.stage == "evaluation" for job in again.launched)
+
+
+def test_the_budget_of_device_hours_ends_the_search() -> None:
+    world = World(sweep_of(budget={"trials": 100, "device_hours": 4 / 3600})).run()
+    assert 3 <= len(world.records.configurations) <= 5
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_the_order_and_however_often_the_driver_is_killed(seed: int) -> None:
+    """Random completion order, random failures, random kills: all is there once, and equal to the undisturbed run."""
+    draw = random.Random(seed)
+    sweep = sweep_of(
+        seeds=draw.randint(1, 2),
+        rungs=(rungs := draw.choice([(), (0.5,), (0.3, 0.6)])),
+        stop={"rule": "asha" if rungs and draw.random() < 0.5 else "none", "reduction": 2, "min_trials": 2},
+        budget={"trials": draw.randint(1, 5)},
+        search={"sampler": "random"},
+        retries=100,
+    )
+    world = World(sweep)
+    flying: list[Job] = []
+    for _ in range(5000):
+        if world.graph.done:
+            break
+        action = draw.choice(["launch", "launch", "finish", "finish", "kill", "die", "point"])
+        if action == "launch" and len(flying) < 3 and (job := world.launch()):
+            flying.append(job)
+        elif action == "kill":
+            keep = max(0, len(world.ledger) - draw.randint(0, 5))  # what was not yet written when it died
+            world, flying = World(sweep, world.ledger[:keep]), []
+        elif flying and action in ("finish", "die"):
+            job = flying.pop(draw.randrange(len(flying)))
+            world.finish(job, lambda job, died=action == "die": Outcome("died", "killed") if died else None)
+        elif flying and action == "point":
+            job = draw.choice(flying)
+            reached = world.records.trials[job.trial].checkpoint
+            middle = (reached.epoch if reached else 0) + 1
+            if job.stage == "pretrain" and middle < job.payload["until"]:
+                world.write_checkpoint(job, middle)
+    assert world.graph.done, "no end in sight"
+    check_whole(world)
+    if sweep.stop.rule == "none":  # else the verdicts depend on the order
+        assert told(world) == told(World(sweep).run())
+    rebuilt = Records(world.records.directory, world.records.manifest)
+    for event in world.ledger:
+        rebuilt.apply(event)
+    assert rebuilt.trials == world.records.trials
+    assert rebuilt.configurations == world.records.configurations
