@@ -121,11 +121,8 @@ def _commands(records: Records, source: Trial, point: Checkpoint | None) -> list
     if source.stage != "evaluation":
         return [*commands, f"sweep resume {shlex.quote(str(records.directory))}"]
     if point is None:
-        retrain = f"sweep resume {shlex.quote(str(records.directory))}"
-        return [
-            *commands,
-            f"# the checkpoint of epoch {source.epoch} is no longer on disk; `{retrain}` keeps the records only",
-        ]
+        gone = f"# the checkpoint of epoch {source.epoch} is no longer on disk; train it again from the config above"
+        return [*commands, gone]
     path = records.directory / point.path
     options = [
         f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in source.config.items() if key != "name"

@@ -234,7 +234,8 @@ def _table(results: Results) -> str:
 
 
 def _html_table(frame: pd.DataFrame) -> str:
-    head = "".join(f"<th>{re.sub('([/._])', r'\1<wbr>', html.escape(str(name)))}</th>" for name in frame)
+    names = [re.sub("([/._])", r"\1<wbr>", html.escape(str(name))) for name in frame]  # where a long name may break
+    head = "".join(f"<th>{name}</th>" for name in names)
     rows = "".join(
         "<tr>" + "".join(_html_cell(value) for value in row) + "</tr>" for row in frame.itertuples(index=False)
     )

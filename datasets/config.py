@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -57,11 +57,12 @@ def _one_line(kind: type[Config], error: ValidationError, where: str) -> str:
     return f"{path}: {message}{shown}"
 
 
-def _known_at(kind: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+def _known_at(kind: Any, path: tuple[str | int, ...]) -> list[str]:
+    """The names allowed below `path`; follows options of options, and the values of lists and mappings."""
     for part in path:
-        for name, field in kind.model_fields.items():
-            if part in (name, field.alias) and isinstance(field.annotation, type):
-                if issubclass(field.annotation, BaseModel):
-                    kind = field.annotation
-                break
-    return public_names(kind)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            fields = kind.model_fields.items()
+            kind = next((field.annotation for name, field in fields if part in (name, field.alias)), None)
+        else:  # of dict[str, X] or tuple[X, ...]: any key leads to X
+            kind = next((one for one in get_args(kind) if isinstance(one, type) and issubclass(one, BaseModel)), None)
+    return public_names(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else []

@@ -12,12 +12,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 
 from datasets import _parts, config
 from datasets.base import DataError, Source, Spec, Split
 from datasets.memory import Arrays, cached
+from datasets.transforms.image import resize_as_8_bit
 
 VERSION = 1
 DOWNLOAD = "MNIST (11 MB); CC BY-SA 3.0 (LeCun, Cortes)"
@@ -82,11 +82,8 @@ def _resized(images: np.ndarray, size: int) -> np.ndarray:
     if images.shape[-1] == size:
         return images
     blocks = torch.from_numpy(images).split(4096)  # as float a block is 13 MB, all of them 190
-    resized = [
-        F.interpolate(block.float(), (size, size), mode="bilinear", align_corners=False, antialias=True)
-        for block in blocks
-    ]
-    return torch.cat([block.round().clamp(0, 255).to(torch.uint8) for block in resized]).numpy()
+    resized = [resize_as_8_bit(block.float() / 255, (size, size)) for block in blocks]
+    return torch.cat([(block * 255).round().to(torch.uint8) for block in resized]).numpy()
 
 
 def _read_idx(file: Path) -> np.ndarray:

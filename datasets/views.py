@@ -12,14 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from datasets.base import Batch, Spec
 from datasets.config import Config, ConfigError, near
 from datasets.transforms.base import Transform
-from datasets.transforms.image import center_crop
+from datasets.transforms.image import center_crop, resize_as_8_bit
 from datasets.transforms.load import Stage, build, complete, find
 
 Drawn = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]  # a view, its params and its units
@@ -178,8 +177,8 @@ class Views:
             return x
         side, shorter = min(self.loaded[1:]), min(x.shape[-2:])
         if side != shorter:
-            size = [side * length // shorter for length in x.shape[-2:]]
-            x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+            height, width = (side * length // shorter for length in x.shape[-2:])
+            x = resize_as_8_bit(x, (height, width))
         return _crop(x, self.loaded)
 
     def _finish(self, x: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import sys
 import time
 from pathlib import Path
@@ -24,6 +26,8 @@ Root = Annotated[Path | None, typer.Option("--data-root", help="where the data a
 Address = Annotated[str | None, typer.Option(help="a running Ray cluster: auto, HOST:PORT or ray://...")]
 Points = Annotated[list[str], typer.Option("--point", metavar="KEY=VALUE,...", help="a configuration to try next")]
 NONE: list[str] = []
+# a place that cannot be written is the user's to mend
+DISK = {errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
 
 
 def main() -> None:
@@ -33,26 +37,35 @@ def main() -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run the command line; the exit code."""
-    import click
-
-    from datasets.config import ConfigError
-
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments or ["--help"], standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.ClickException as error:
-        print(f"sweep: {' '.join(error.format_message().split())}", file=sys.stderr)
-        return 2
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         print("sweep: interrupted; `sweep resume DIR` goes on", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
     except Exception as error:
-        if not (isinstance(error, ConfigError) or type(error).__name__ in USER_ERRORS):
+        text = _users_mistake(error)
+        if text is None:
             raise
-        print(f"sweep: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"sweep: {' '.join(text.split())}", file=sys.stderr)
         return 2
+
+
+def _users_mistake(error: Exception) -> str | None:
+    """What to tell the user, or None where it is not the user's to mend."""
+    from datasets.config import ConfigError, near
+
+    if hasattr(error, "format_message"):  # of the parser, whose classes typer keeps to itself
+        text: str = error.format_message()
+        typed = next(iter(re.findall(r"^No such command '(.+)'\.$", text)), None)
+        names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+        return text if typed is None else f"no such command '{typed}'{near(typed, names)}"
+    if isinstance(error, OSError) and error.errno in DISK and error.filename:
+        return f"{error.filename}: {error.strerror}; choose another place"
+    known = isinstance(error, ConfigError) or type(error).__name__ in USER_ERRORS
+    return str(error) if known else None
 
 
 # by name, since importing their modules would import torch

@@ -142,7 +142,7 @@ class Driver:
 
     def _message(self, job: Job) -> dict[str, Any]:
         resources = self.plan.sweep.resources
-        share = resources.pretrain if job.stage == "pretrain" else resources.evaluation
+        share = resources.share(job.stage)
         return {
             "trial": job.trial, "stage": job.stage, "name": job.name, "attempt": job.attempt,
             "directory": job.directory, "payload": job.payload, "sweep": str(self.setting.directory),

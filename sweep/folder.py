@@ -128,10 +128,16 @@ def lock(directory: Path) -> IO[str]:
 
 
 def is_busy(directory: Path) -> bool:
-    """Whether a driver on this machine, or on one that shares the file system's locks, owns the sweep."""
+    """Whether a driver on this machine, or on one that shares the file system's locks, owns the sweep.
+
+    Only looks: the folder may be read-only.
+    """
     try:
-        lock(directory).close()
-    except (Busy, ConfigError):
+        with (directory / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
         return True
     return False
 

@@ -209,7 +209,7 @@ class Graph:
 
     def _devices(self, stage: Stage) -> float:
         resources = self.sweep.resources
-        share = resources.pretrain if stage == "pretrain" else resources.evaluation
+        share = resources.share(stage)
         return (share.gpu or share.cpu) * (resources.workers if stage == "pretrain" else 1)
 
     def _propose(self) -> None:

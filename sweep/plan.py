@@ -24,6 +24,7 @@ from sweep.spec import Sweep, put
 from trainables.core.config import Resolved, digest, resolve
 from trainables.core.fit import generator, steps_per_epoch
 from trainables.core.load import load
+from trainables.core.state import read_meta
 from trainables.evals.base import EvalConfig, capabilities_of, check, direction, metric_names
 
 
@@ -72,7 +73,13 @@ class Plan:
         for applied in self._evaluations:
             requests = tuple(asdict(request) for request in applied.module.requests(applied.config, spec))
             after = tuple(applied.module.NEEDS.after)
-            identity = {"name": applied.name, "config": applied.config.dump(), "version": applied.module.VERSION}
+            # the key too: it begins the names of the metrics, which the result holds
+            identity = {
+                "key": applied.key,
+                "name": applied.name,
+                "config": applied.config.dump(),
+                "version": applied.module.VERSION,
+            }
 
             def id_of(parent: str, epoch: int, identity: Any = identity, inputs: Any = after) -> str:
                 ids = [nodes[key].id_of(parent, epoch) for key in inputs]
@@ -135,6 +142,8 @@ class Plan:
             resolved = self.resolve(point, self.sweep.seed)
             spec = self.spec(resolved)
             resolved.method_class.check(resolved.method, spec)
+            if resolved.init:
+                read_meta(Path(resolved.init))
             with torch.device("meta"):
                 method = resolved.build_method(spec)
             names: set[str] = set()
@@ -229,7 +238,7 @@ class Plan:
 
 def requirement(sweep: Sweep, stage: str) -> dict[str, float]:
     """What one trial of a stage takes from the cluster, over all its workers."""
-    share = sweep.resources.pretrain if stage == "pretrain" else sweep.resources.evaluation
+    share = sweep.resources.share(stage)
     workers = sweep.resources.workers if stage == "pretrain" else 1
     need = {"CPU": share.cpu, "GPU": share.gpu, "memory": (share.memory_gb or 0) * 2**30, **share.custom}
     return {name: amount * workers for name, amount in need.items() if amount}

@@ -39,10 +39,10 @@ def evaluate_checkpoint(
     configs = {name: parse(load_module("evaluation", name).Config, options[name], name) for name in names}
     if out is None:
         out = checkpoint.parent / f"{checkpoint.name}-evaluation"
-    subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
+    method, _, meta = load_method(checkpoint)
     for name, config in configs.items():
-        found = (subject.spec, subject.method.parts, capabilities_of(subject.method))
-        check(load_module("evaluation", name), config, *found)
+        check(load_module("evaluation", name), config, meta.spec, method.parts, capabilities_of(method))
+    subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
     results: dict[str, Result] = {}
     for name in names:
         yield f"{name}"
@@ -77,8 +77,8 @@ def export_model(source: Path, out: Path, trial: str | None) -> Iterator[str]:
         ConfigError: `out` is not empty, no such trial, or the sweep has no best yet.
     """
     checkpoint = _checkpoint_of(load(source), trial) if (source / MANIFEST).exists() else source
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out}: is not empty; choose another folder")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError(f"{out}: is not an empty folder; choose another")
     method, resolved, meta = load_method(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, method, resolved.dump(), meta.spec, meta.epoch, meta.step)

@@ -85,6 +85,17 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
 
+def resize_as_8_bit(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(n, C, H, W) in [0, 1] to `size`, bilinear with antialiasing, rounded to 1/255 as 8-bit image libraries do.
+
+    They resize the rows, round, resize the columns, round; halves go up (the offset outweighs the error of float32).
+    """
+    x = x * 255
+    for step in ((x.shape[-2], size[1]), size):
+        x = F.interpolate(x, step, mode="bilinear", align_corners=False, antialias=True).add_(0.5 + 1e-4).floor_()
+    return x.div_(255)
+
+
 def center_crop(x: Tensor, size: tuple[int, int]) -> Tensor:
     """The central `size` = (h, w) of (n, C, H, W), starting at floor((H - h) / 2)."""
     top, left = (x.shape[-2] - size[0]) // 2, (x.shape[-1] - size[1]) // 2

@@ -140,7 +140,10 @@ def test_conditional_constant_categorical_and_outlying_values_are_handled(tmp_pa
     points: list[tuple[dict[str, Any], float]] = []
     for place in range(40):
         target = ["ga", "vm"][place % 2]
-        params = {"method.lambda": 0.0 if place == 0 else float(10 ** rng.uniform(0, 4)), "method.bins": 4 + place % 5}
+        params: dict[str, Any] = {
+            "method.lambda": 0.0 if place == 0 else float(10 ** rng.uniform(0, 4)),
+            "method.bins": 4 + place % 5,
+        }
         params |= {"method.target": target, "method.fixed": 0.5, "method.depth": [[1, 2], [3]][place % 3 == 0]}
         if target == "vm":
             params["method.kappa"] = float(rng.uniform(0.5, 30))

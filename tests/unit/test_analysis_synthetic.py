@@ -60,7 +60,7 @@ class Story:
 
     @staticmethod
     def config(params: dict[str, Any], seed: int) -> dict[str, Any]:
-        method = {"name": "duet", **{key.split(".")[1]: value for key, value in params.items()}}
+        method = {"name": "duet", **{key.rpartition(".")[2]: value for key, value in params.items()}}
         return {"method": method, "data": {"name": "digits"}, "train": {"epochs": EPOCHS}, "seed": seed}
 
     def train(self, id_: str, until: int, rate: float = 0.3) -> None:

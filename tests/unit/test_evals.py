@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import zlib
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from datasets.base import Spec
 from datasets.config import ConfigError
 from trainables.core.load import load, names
+from trainables.core.method import Method
 from trainables.evals import base, collapse, equivariance_roll, linear, transform_parameter
 from trainables.evals.base import EvalConfig, Features, Request, Result
 
@@ -27,19 +29,22 @@ SPEC = Spec(
     kinds={"rot": "circular", "ron": "quarter", "fli": "binary", "bri": "continuous"},
 )
 EVALUATIONS = names("evaluation")
-NEEDED = {
+NEEDED: dict[str, dict[str, object]] = {
     "equivariance_roll": {"limit": 200},
     "linear": {"transformed": ("rot", "bri")},
     "knn": {"transformed": ("fli",)},
 }
 
 
-class Grid(nn.Module):
+class Grid(Method):
     """`all` is a matrix of bins by classes; its marginal is proportional to the sums of the rows."""
 
     bins = BINS
     equivariant_to = "rot"
     parts = {"all": BINS * CLASSES, "content": CLASSES}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
 
     def roll(self, z: Tensor, m: int) -> Tensor:
         return z.view(-1, BINS, CLASSES).roll(m, 1).flatten(1)
@@ -80,7 +85,7 @@ class Known:
         if request.strength is not None:
             return torch.full((n, 1), (request.strength + 180) / 360)
         kind = SPEC.kinds.get(request.transform or "")
-        drawn = rng.random(n)
+        drawn: np.ndarray = rng.random(n)
         if kind == "binary":
             drawn = 0.25 + 0.5 * (drawn < 0.4)
         if kind == "quarter":
@@ -97,7 +102,8 @@ class Known:
 
 
 def config(module: ModuleType, name: str, **options: object) -> EvalConfig:
-    built: EvalConfig = module.Config(**{**NEEDED.get(name, {}), **options})
+    values: dict[str, object] = {**NEEDED.get(name, {}), **options}
+    built: EvalConfig = module.Config(**values)
     return built
 
 
@@ -136,6 +142,29 @@ def test_classes_perfect_and_chance(name: str, tmp_path: Path) -> None:
         assert abs(blind[f"all/{split}/chance"] - 1 / CLASSES) < 0.07
     moved = next(metric for metric in perfect if metric.startswith("all/val/top1_"))
     assert perfect[moved] > 0.95 and blind[moved] < 0.3
+
+
+@pytest.mark.parametrize("name", ["linear", "knn"])
+def test_refit_measures_what_is_readable_under_a_transform(name: str, tmp_path: Path) -> None:
+    """Turned by half a circle, classes sit in other places: a clean classifier misses them, a refitted one does not."""
+
+    class Shifted(Known):
+        def features(self, request: Request) -> Features:
+            found = super().features(request)
+            if request.transform == "rot":
+                parts = {part: z.roll(BINS * CLASSES // 2 + 1, 1) for part, z in found.parts.items()}
+                return dataclasses.replace(found, parts=parts)
+            return found
+
+    module = load("evaluation", name)
+    tops = []
+    for refit in (False, True):
+        cfg = config(module, name, transformed=("rot",), refit=refit)
+        subject = Shifted(tmp_path)
+        found = module.run(subject, cfg, np.random.default_rng(0), {})
+        tops.append(found.metrics["all/val/top1_rot"])
+        assert set(module.requests(cfg, SPEC)) == set(subject.asked)
+    assert tops[0] < 0.3 and tops[1] == 1
 
 
 @pytest.mark.parametrize("probe", ["logistic", "ridge", "sgd"])

@@ -17,13 +17,13 @@ def evaluate(
     subject: Subject,
     name: str,
     options: Mapping[str, Any] | None = None,
-    seed: str | int = 0,
+    seed: int = 0,
     inputs: Mapping[str, Result] | None = None,
 ) -> Result:
     """The result of evaluation `name` with `options` on a frozen encoder.
 
     Args:
-        seed: drives everything random in the evaluation; a trial's id, or a number.
+        seed: drives everything random in the evaluation; the same for all checkpoints that are to be compared.
         inputs: results of the evaluations it names in `NEEDS.after`.
 
     Raises:
@@ -35,8 +35,7 @@ def evaluate(
     for needed in module.NEEDS.after:
         if needed not in given:
             raise ConfigError(f"{name}: needs the result of '{needed}'; evaluate it in the same call")
-    rng = np.random.default_rng(int(seed, 16) if isinstance(seed, str) else seed)
-    result: Result = module.run(subject, config, rng, given)
+    result: Result = module.run(subject, config, np.random.default_rng(seed), given)
     for metric, value in result.metrics.items():
         if not math.isfinite(value):
             raise ConfigError(f"{name}: {metric} is {value}, not a finite number")

@@ -188,13 +188,18 @@ class _Run:
             rate = set_lr(self.optimizer, self.train, epoch, step, self.batches)
             values = self.step(batch)
             self.method.after_step(Progress(epoch, step, self.train.epochs, self.batches))
-            totals.add(values, len(batch))
-            items += len(batch)
+            size = self.global_size(step)
+            totals.add(values, size)
+            items += size
         metrics = totals.read()
         if not math.isfinite(metrics["loss"]):
             raise Diverged(f"the loss is {metrics['loss']} in epoch {epoch + 1}")
         seconds = time.perf_counter() - begin
-        return {**metrics, "lr": rate, "seconds": seconds, "items_per_second": items * dist.world() / seconds}
+        return {**metrics, "lr": rate, "seconds": seconds, "items_per_second": items / seconds}
+
+    def global_size(self, step: int) -> int:
+        """Items of a batch over all ranks; what a method reports are means over them."""
+        return min(self.train.batch_size, len(self.source) - step * self.train.batch_size)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One optimiser step on this rank's slice of a batch whose views are made already."""
@@ -228,9 +233,10 @@ class _Run:
                 break  # a contrastive loss needs a negative
             low, high = share(len(index), dist.rank(), dist.world())
             draws = generator(self.config.seed, epoch, step, -2)
-            batch = self.views.evaluation(source.fetch(index[low:high], draws).to(self.device), draws)
+            fetched = source.fetch(index[low:high], generator(self.config.seed, epoch, step, low)).to(self.device)
+            batch = self.views.evaluation(fetched, draws, total=len(index), offset=low)
             with self._precision():
-                totals.add(self.method(batch), len(batch))
+                totals.add(self.method(batch), len(index))
         return {f"val_{name}": value for name, value in totals.read().items()}
 
     def _precision(self) -> contextlib.AbstractContextManager[None]:

@@ -221,7 +221,7 @@ def judge(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         key: Result(given["metrics"], {name: base / path for name, path in given["artifacts"].items()})
         for key, given in payload["inputs"].items()
     }
-    result = evaluate(subject, options.pop("name"), options, job["trial"], inputs)
+    result = evaluate(subject, options.pop("name"), options, inputs=inputs)  # one seed for all: trials compare
     return {
         "kind": "finished",
         "metrics": {f"{job['name']}/{metric}": value for metric, value in result.metrics.items()},

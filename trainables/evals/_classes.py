@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pydantic import Field
 from torch import Tensor
 
-from datasets.base import Spec
+from datasets.base import Spec, Split
 from datasets.config import ConfigError, near
 from trainables.evals.base import REPORTED, EvalConfig, Features, Request, Subject, chosen_parts
 from trainables.evals.probes import accuracy, chance, top_k
@@ -25,12 +25,16 @@ class ClassConfig(EvalConfig):
         (), description="codes of the stack; adds top1_CODE on images under each alone"
     )
     repeat: int = Field(1, ge=1, le=100, description="draws per image and code")
+    refit: bool = Field(
+        False, description="top1_CODE of a classifier made from train images under CODE, not clean ones"
+    )
 
 
 def requests(cfg: ClassConfig, spec: Spec) -> list[Request]:
-    """Clean features of every split, and transformed ones of the reported splits."""
-    clean = [Request(split, limit=cfg.limit) for split in ("train", *REPORTED)]
-    return clean + [_transformed(cfg, split, code) for split in REPORTED for code in cfg.transformed]
+    """Clean features of every split, and transformed ones of the reported splits (with `refit` of every split)."""
+    every: tuple[Split, ...] = ("train", *REPORTED)
+    clean = [Request(split, limit=cfg.limit) for split in every]
+    return clean + [_transformed(cfg, s, code) for s in (every if cfg.refit else REPORTED) for code in cfg.transformed]
 
 
 def metrics(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]:
@@ -50,23 +54,31 @@ def metrics(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int], capabilities
     return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in names]
 
 
-def evaluate(subject: Subject, cfg: ClassConfig, fit: Callable[[str, Features], Scorer]) -> dict[str, float]:
-    """Metrics of every part; `fit(part, clean train features)` gives a function from (n, d) to scores (n, classes)."""
+def evaluate(subject: Subject, cfg: ClassConfig, fit: Callable[[str, Features, str], Scorer]) -> dict[str, float]:
+    """Metrics of every part.
+
+    Args:
+        fit: (part, train features, its name) -> a function from features (n, d) to class scores (n, classes).
+    """
     factor, found = cfg.factor, {}
     train = subject.features(Request("train", limit=cfg.limit))
     clean = {split: subject.features(Request(split, limit=cfg.limit)) for split in REPORTED}
     for part in chosen_parts(cfg, subject.method.parts):
-        scorer = fit(part, train)
+        scorer = fit(part, train, part)
+        moved = dict.fromkeys(cfg.transformed, scorer)
+        if cfg.refit:
+            shown = {code: subject.features(_transformed(cfg, "train", code)) for code in cfg.transformed}
+            moved = {code: fit(part, features, f"{part}_{code}") for code, features in shown.items()}
         for split, features in clean.items():
             scores, y = scorer(features.parts[part]), features.labels[factor]
             found[f"{part}/{split}/top1"] = accuracy(scores, y)
             found[f"{part}/{split}/top5"] = top_k(scores, y, 5)
             found[f"{part}/{split}/chance"] = chance(train.labels[factor], y)
-            for code in cfg.transformed:
+            for code, other_scorer in moved.items():
                 other = subject.features(_transformed(cfg, split, code))
-                found[f"{part}/{split}/top1_{code}"] = accuracy(scorer(other.parts[part]), other.labels[factor])
+                found[f"{part}/{split}/top1_{code}"] = accuracy(other_scorer(other.parts[part]), other.labels[factor])
     return found
 
 
-def _transformed(cfg: ClassConfig, split: str, code: str) -> Request:
-    return Request(split, transform=code, repeat=cfg.repeat, limit=cfg.limit)  # type: ignore[arg-type]
+def _transformed(cfg: ClassConfig, split: Split, code: str) -> Request:
+    return Request(split, transform=code, repeat=cfg.repeat, limit=cfg.limit)

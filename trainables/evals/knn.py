@@ -2,7 +2,7 @@
 
 Protocol. Bank: all clean train features. Features are L2-normalised; the `k` most similar of the bank by cosine vote
 with weight exp(cosine / temperature); scores are sums per class. Nothing is fitted or chosen. `top1_CODE`: queries
-under random draws of one transform, bank clean.
+under random draws of one transform; the bank stays clean, with `refit` it is under that transform too.
 Sources: Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", 2018; k 200 and
 temperature 0.1 as in ESSL's CIFAR-10 monitor (Dangovski et al., 2022).
 """
@@ -55,7 +55,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     """Metrics `PART/{val,test}/{top1,top5,chance,top1_CODE}`."""
     classes = subject.spec.labels[cfg.factor]
 
-    def fit(part: str, train: Features) -> Scorer:
+    def fit(part: str, train: Features, name: str) -> Scorer:
         bank, labels = train.parts[part], train.labels[cfg.factor]
         return lambda x: vote(bank, labels, x, classes, cfg.k, cfg.temperature)
 

@@ -2,7 +2,9 @@
 
 Protocol. Features of clean images, no augmentation of the probe's training images, so that they are computed once. The
 probe is fit on the train split; its penalty (or learning rate) is chosen on a held-out fifth of it. `top1_CODE` is the
-accuracy of that same probe, which only saw clean images, on images under random draws of one transform of the stack.
+accuracy on images under random draws of one transform of the stack: of that same probe, which only saw clean images, so
+that it measures invariance; or with `refit` of another fit on train images under that transform, so that it measures
+what is still readable.
 `chance` is the accuracy of the train split's most frequent class.
 
 This is not the recipe of any one paper: published probes also augment and fix a learning rate (ESSL: SGD with rate 30,
@@ -46,12 +48,12 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     classes = subject.spec.labels[cfg.factor]
     seed = int(rng.integers(2**31))
 
-    def fit(part: str, train: Features) -> Scorer:
+    def fit(part: str, train: Features, name: str) -> Scorer:
         draws = np.random.default_rng(seed)  # the same held-out items for every part
         held_out = hold_out(train.index, draws)
         probe = classifier(train.parts[part], train.labels[cfg.factor], classes, held_out, cfg.probe, draws)
-        name = f"probe_{part}.safetensors"
-        artifacts[name] = probe.save(subject.out / name)
+        file = f"probe_{name}.safetensors"
+        artifacts[file] = probe.save(subject.out / file)
         return probe
 
     return Result(_classes.evaluate(subject, cfg, fit), artifacts)

@@ -1,0 +1,21 @@
+"""One Ray for all end-to-end tests of this process, and the cheap modules on the path."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_ray() -> Iterator[None]:
+    """Ray is started by the first sweep and ended with the tests."""
+    yield
+    if "ray" in sys.modules:
+        import ray
+
+        ray.shutdown()

@@ -1,0 +1,118 @@
+"""The real driver on cheap trials: faults of trials, reuse, stopping, equality of repeated sweeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from runs import cheap, whole
+
+from sweep.records import load
+from sweep.run import extend, resume, run
+
+
+def test_what_raises_diverges_or_dies_is_recorded_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    sweep = cheap(
+        base={"method": {"nan_above": 0.8, "die_once": str(tmp_path / "died")}},
+        evals={"good": {"name": "cheap.score"}, "other": {"name": "cheap.score", "raise_above": 0.6}},
+        known=[{"method.x": 0.3}, {"method.x": 0.7}, {"method.x": 0.9}],
+        budget={"trials": 3},
+        retries=1,
+    )
+    run(sweep, tmp_path / "sweep", quiet=True, track=False)
+    records = whole(tmp_path / "sweep")
+    first, second, third = (records.configurations[number] for number in range(3))
+    died = records.trials[first.trials[0]]
+    assert (died.status, died.attempts) == ("finished", 2), "the killed process's trial goes on from its checkpoint"
+    assert [entry["epoch"] for entry in records.progress(died.id)] == [1, 2, 3, 4]
+    assert first.state == "complete"
+    assert second.state == "complete", "an evaluation that no objective needs may fail"
+    failed = [trial for trial in records.trials.values() if trial.status == "failed"]
+    assert {(t.name, t.attempts) for t in failed if t.stage == "evaluation"} == {("other", 2)}
+    assert "no evaluation of 0.700" in next(t.reason for t in failed if t.stage == "evaluation")
+    assert third.state == "pruned"
+    assert "the loss is nan" in third.reason
+    assert records.trials[third.trials[0]].attempts == 1, "a divergence is not tried again"
+    log = (tmp_path / "sweep" / "trials" / next(t.id for t in failed if t.stage == "evaluation") / "log.txt").read_text()
+    assert "RuntimeError: no evaluation of 0.700" in log
+
+
+def test_a_damaged_checkpoint_is_noticed_and_trained_again(tmp_path: Path) -> None:
+    where = tmp_path / "sweep"
+    run(cheap(budget={"trials": 1}), where, quiet=True, track=False)
+    records = load(where)
+    trial = next(t for t in records.trials.values() if t.stage == "pretrain")
+    assert trial.checkpoint is not None
+    file = where / trial.checkpoint.path / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(bytes(content))
+    extend(where, sets=["evals.third={name: cheap.score, options: {}}"], quiet=True)
+    records = whole(where)
+    assert {t.name for t in records.trials.values() if t.stage == "evaluation"} == {"good", "other", "third"}
+    third = next(t for t in records.trials.values() if t.name == "third")
+    assert third.status == "finished"
+    assert third.metrics["third/all/val/weight"] == records.final_metrics(trial.id)["good/all/val/weight"]
+    assert any("damaged" in text for text in records.warnings.values())
+
+
+def test_two_sweeps_with_one_slot_propose_and_measure_the_same(tmp_path: Path) -> None:
+    sweep = cheap(search={"sampler": "tpe", "startup": 2}, budget={"trials": 6}, resources={"pretrain": {"cpu": 2}})
+    frames = []
+    for name in ("one", "two"):
+        run(sweep, tmp_path / name, quiet=True, track=False)
+        frames.append(whole(tmp_path / name).frame().drop(columns="seconds"))
+    assert frames[0].equals(frames[1])
+
+
+def test_rungs_stop_the_worse_half_through_the_real_driver(tmp_path: Path) -> None:
+    sweep = cheap(
+        rungs=[0.5],
+        stop={"rule": "median", "min_trials": 2},
+        known=[{"method.x": x} for x in (0.5, 0.4, 0.01, 0.02)],
+        resources={"pretrain": {"cpu": 2}},
+    )
+    run(sweep, tmp_path / "sweep", quiet=True, track=False)
+    records = whole(tmp_path / "sweep")
+    assert [c.state for c in records.configurations.values()] == ["complete", "pruned", "pruned", "pruned"]
+    assert {records.trials[c.trials[0]].checkpoint.epoch for c in records.configurations.values()} == {2, 4}  # type: ignore[union-attr]
+
+
+def test_finished_trials_of_another_sweep_are_taken_over(tmp_path: Path) -> None:
+    run(cheap(), tmp_path / "one", quiet=True, track=False)
+    run(cheap(budget={"trials": 5}), tmp_path / "two", reuse=tmp_path / "one", quiet=True, track=False)
+    records = whole(tmp_path / "two")
+    taken = [trial for trial in records.trials.values() if trial.stage == "pretrain" and trial.origin]
+    assert len(taken) == 4
+    assert records.frame()["good/all/val/score"].notna().all()
+
+
+def test_resuming_a_finished_sweep_does_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    run(cheap(budget={"trials": 1}), tmp_path / "sweep", quiet=True, track=False)
+    before = (tmp_path / "sweep" / "ledger.jsonl").read_bytes()
+    resume(tmp_path / "sweep", say=said.append)
+    assert (tmp_path / "sweep" / "ledger.jsonl").read_bytes() == before
+    assert "finished already" in said[-1]
+
+
+@pytest.mark.parametrize("place", ["full", "read-only", "absent"])
+def test_a_broken_aim_repository_ends_no_sweep(tmp_path: Path, place: str) -> None:
+    where = tmp_path / "sweep"
+    where.mkdir()
+    sweep = cheap(budget={"trials": 1})
+    from sweep.folder import create
+
+    where.rmdir()
+    create(where, sweep, {"data_root": None, "address": None, "track": True})
+    if place == "read-only":
+        (where / "aim").write_text("a file where the folder should be")
+    elif place == "full":
+        (where / "aim").symlink_to("/dev/full")
+    else:
+        (where / "aim").symlink_to(tmp_path / "missing" / "deep")
+    run(sweep, where, quiet=True, track=True)
+    records = whole(where)
+    assert records.configurations[0].state == "complete"
+    if place != "absent":
+        assert "Aim" in records.warnings

@@ -1,0 +1,234 @@
+"""Views: stacks, parameters, the clean path, slices of a global batch, one transform alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from datasets.base import Batch, Spec
+from datasets.config import ConfigError, parse
+from datasets.views import Views, ViewsConfig
+
+FULL = ("sca", "rot", "fli", "jit", "gra", "blu")
+SPEC = Spec(shape=(3, 16, 16), labels={"class": 4})
+
+
+def views(spec: Spec = SPEC, **values: Any) -> Views:
+    return Views(parse(ViewsConfig, values, "views"), spec)
+
+
+def batch(n: int = 6, shape: tuple[int, ...] = SPEC.shape, count: int = 1, **more: Any) -> Batch:
+    rng = torch.Generator().manual_seed(3)
+    items = [torch.rand(n, *shape, generator=rng) for _ in range(count)]
+    return Batch(items, torch.arange(n), labels={"class": torch.arange(n) % 4}, **more)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_training_views_follow_the_spec() -> None:
+    v, b = views(tx=FULL), batch()
+    kept = b.views[0].clone()
+    out = v(b, rng())
+    assert len(out.views) == v.spec.views == 2 and v.spec.labels == SPEC.labels
+    assert all(view.shape == (6, *v.spec.shape) for view in out.views)
+    assert set(out.params) == set(out.units) == set(v.spec.params) == {"sca", "rot", "fli", *COLORS, "gra", "blu"}
+    assert all(out.params[code].shape == (2, 6, width) for code, width in v.spec.params.items())
+    assert all(unit.shape == (2, 6, 1) for unit in out.units.values())
+    assert torch.equal(b.views[0], kept) and not torch.equal(*out.views)
+    assert min(view.min() for view in out.views) >= -0.5 and max(view.max() for view in out.views) <= 0.5
+    assert v.spec.kinds["rot"] == "circular" and v.spec.kinds["fli"] == "binary"
+
+
+COLORS = ("bri", "con", "sat", "hue")
+
+
+def test_recorded_parameters_are_those_applied() -> None:
+    v, b = views(tx=("rot", "fli"), count=3), batch()
+    out = v(b, rng())
+    for view in range(3):
+        x = b.views[0]
+        for code in ("rot", "fli"):
+            x = v.transforms[code].apply(x, out.params[code][view])
+            assert torch.equal(out.units[code][view], v.transforms[code].unit(out.params[code][view]))
+        assert torch.equal(out.views[view], x - 0.5)
+
+
+def test_order_matters() -> None:
+    one, other = views(tx=("sca", "rot"))(batch(), rng()), views(tx=("rot", "sca"))(batch(), rng())
+    assert not torch.allclose(one.views[0], other.views[0])
+
+
+@pytest.mark.parametrize("split", [(4, 2), (1, 5)])
+def test_slices_agree_with_the_global_batch(split: tuple[int, int]) -> None:
+    v, b = views(tx=FULL), batch()
+    whole = v(b, rng())
+    offset = 0
+    for size in split:
+        rows = slice(offset, offset + size)
+        part = Batch([b.views[0][rows]], b.index[rows], labels={"class": b.labels["class"][rows]})
+        made = v(part, rng(), total=6, offset=offset)
+        assert all(torch.allclose(a, w[rows], atol=1e-6) for a, w in zip(made.views, whole.views, strict=True))
+        assert all(torch.equal(made.params[code], whole.params[code][:, rows]) for code in whole.params)
+        offset += size
+
+
+def test_color_codes_are_one_jitter_at_the_first() -> None:
+    v = views(tx=("hue", "rot", "bri"))
+    assert [stage.transform.code for stage in v.stages] == ["jit", "rot"]
+    out = v(batch(), rng())
+    assert set(out.params) == {"hue", "bri", "rot"}
+    assert torch.equal(out.params["hue"][..., 1], out.params["bri"][..., 1]), "one mask for the whole jitter"
+    alone = views(tx=("hue",), options={"hue": {"probability": 1}}, count=1)(batch(), rng())
+    x = batch().views[0]
+    assert torch.allclose(alone.views[0].amax(1) + 0.5, x.amax(1), atol=1e-6), "hue alone keeps the largest channel"
+
+
+def test_one_jitter_has_one_probability() -> None:
+    with pytest.raises(ConfigError, match="same probability"):
+        views(tx=("hue", "bri"), options={"hue": {"probability": 0.5}})
+
+
+def test_clean_draws_nothing_and_reports_identity() -> None:
+    v = views(tx=FULL, size=14, center_crop=True)
+    out = v.clean(batch())
+    assert v.loaded == (3, 16, 16) and len(out.views) == 1
+    assert torch.equal(out.views[0], batch().views[0][..., 1:15, 1:15] - 0.5)
+    assert out.units["sca"].flatten()[0].item() == pytest.approx(1 - 13 / 14)
+    assert (out.units["rot"] == 0.5).all() and (out.units["fli"] == 0.25).all() and (out.units["hue"] == 0.5).all()
+
+
+def test_evaluation_has_one_clean_view() -> None:
+    v = views(tx=FULL)
+    out = v.evaluation(batch(), rng())
+    assert torch.equal(out.views[0], v.clean(batch()).views[0])
+    assert not torch.equal(out.views[1], out.views[0])
+    assert (out.units["rot"][0] == 0.5).all() and (out.units["rot"][1] != 0.5).any()
+
+
+@pytest.mark.parametrize("code", ["rot", "fli", "hue", "gra", "blu"])
+def test_one_transform_alone(code: str) -> None:
+    v, b = views(tx=FULL), batch()
+    out = v.only(b, code, rng(), repeat=3)
+    assert len(out) == 18 and out.index.tolist()[:4] == [0, 0, 0, 1] and set(out.params) == {code}
+    assert out.labels["class"].tolist()[:4] == [0, 0, 0, 1]
+    expected = v.transforms[code].apply(b.views[0].repeat_interleave(3, 0), out.params[code][0])
+    assert torch.equal(out.views[0], expected - 0.5)
+    assert out.units[code].shape == (1, 18, 1)
+
+
+def test_one_transform_with_a_strength() -> None:
+    v = views(tx=("sca", "rot"))
+    quarter = v.only(batch(), "rot", rng(), strength=90.0)
+    assert torch.allclose(quarter.views[0], batch().views[0].rot90(1, (2, 3)) - 0.5, atol=1e-5)
+    assert (quarter.units["rot"] == 0.75).all()
+
+
+def test_a_crop_alone_replaces_the_central_one() -> None:
+    v, b = views(tx=("sca", "rot"), size=14, center_crop=True), batch()
+    out = v.only(b, "sca", rng())
+    expected = v.transforms["sca"].apply(b.views[0], out.params["sca"][0])
+    assert out.views[0].shape == (6, 3, 14, 14) and torch.equal(out.views[0], expected - 0.5)
+
+
+def test_only_of_what_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'rot'"):
+        views(tx=("rot",)).only(batch(), "ron", rng())
+
+
+def test_stack_without_a_crop_ends_at_size() -> None:
+    v = views(tx=("rot",), size=14, center_crop=True)
+    assert {view.shape for view in v(batch(), rng()).views} == {(6, 3, 14, 14)}
+
+
+def test_images_are_resized_to_size() -> None:
+    v = views(Spec(shape=(1, 8, 12)), tx=("fli",), size=16)
+    out = v(batch(shape=(1, 8, 12)), rng())
+    assert v.spec.shape == (1, 16, 16) and out.views[0].shape == (6, 1, 16, 16)
+
+
+def test_images_stay_as_they_are_without_a_size() -> None:
+    v = views(Spec(shape=(1, 8, 12)), normalize=False)
+    b = batch(shape=(1, 8, 12))
+    assert v.spec.shape == (1, 8, 12) and torch.equal(v(b, rng()).views[0], b.views[0])
+
+
+def test_other_data_pass_through() -> None:
+    v = views(Spec(shape=(1, 400), rate=8000), count=1)
+    b = batch(shape=(1, 400))
+    assert torch.equal(v(b, rng()).views[0], b.views[0]) and torch.equal(v.clean(b).views[0], b.views[0])
+    with pytest.raises(ConfigError, match="need images"):
+        views(Spec(shape=(1, 400)), size=8)
+
+
+def test_data_that_come_as_views() -> None:
+    spec = Spec(shape=(3, 16, 16), params={"pose": 4}, views=2)
+    pose = torch.rand(2, 6, 4)
+    b = batch(count=2, params={"pose": pose}, units={})
+    v = views(spec, tx=("fli",), options={"fli": {"probability": 0}}, normalize=False)
+    out = v(b, rng())
+    assert all(torch.equal(a, c) for a, c in zip(out.views, b.views, strict=True))
+    assert torch.equal(out.params["pose"], pose) and v.spec.params == {"pose": 4, "fli": 1}
+    assert torch.equal(v.clean(b).params["pose"], pose[:1])
+    assert torch.equal(v.evaluation(b, rng()).views[1], b.views[1])
+    with pytest.raises(ConfigError, match="come as 2 views"):
+        views(spec, count=3)
+
+
+def test_parameters_of_one_source_view_hold_for_all() -> None:
+    v = views(Spec(shape=(3, 16, 16), params={"pose": 4}), tx=("fli",), count=3)
+    pose = torch.rand(1, 6, 4)
+    out = v(batch(params={"pose": pose}), rng())
+    assert torch.equal(out.params["pose"], pose.expand(3, 6, 4))
+    assert v.only(batch(params={"pose": pose}), "fli", rng(), repeat=2).params["pose"].shape == (1, 12, 4)
+
+
+def test_options_are_completed_and_stable() -> None:
+    cfg = parse(ViewsConfig, {"tx": ["rot", "fli"], "options": {"rot": {"degrees": 90}}}, "views")
+    assert cfg.options["rot"] == {"degrees": 90.0} and cfg.options["fli"]["probability"] == 0.5
+    assert parse(ViewsConfig, cfg.dump(), "views") == cfg
+    assert views(**cfg.dump()).spec.kinds["rot"] == "continuous"
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"tx": ["rott"]}, r"views.tx: 'rott': no such transform; did you mean 'rot'"),
+        ({"tx": ["rot", "rot"]}, "named twice"),
+        ({"tx": ["rot"], "options": {"rot": {"degree": 9}}}, r"views.options: rot.degree: .*did you mean 'degrees'"),
+        ({"txx": []}, "did you mean 'tx'"),
+    ],
+)
+def test_wrong_configurations_are_one_line(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse(ViewsConfig, values, "views")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", ["gra", "jit", "hue"])
+def test_color_needs_three_channels(code: str) -> None:
+    with pytest.raises(ConfigError, match="3 channels, the data have 1"):
+        views(Spec(shape=(1, 16, 16)), tx=(code,))
+
+
+def test_a_transform_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mylab_views.py").write_text(
+        "import torch\nfrom datasets.transforms.base import Transform\n\n"
+        "class Gain(Transform):\n"
+        "    code = 'gain'\n    identity = (1.0,)\n"
+        "    def sample(self, n, rng):\n        return 0.5 + torch.rand(n, 1, generator=rng)\n"
+        "    def apply(self, x, p):\n        return x * p.to(x)[:, :, None]\n"
+        "    def unit(self, p):\n        return p - 0.5\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    code, spec, b = "mylab_views.Gain", Spec(shape=(1, 40)), batch(shape=(1, 40))
+    v = views(spec, tx=(code,))
+    out = v(b, rng())
+    assert torch.equal(out.views[1], b.views[0] * out.params[code][1][..., None])
+    assert torch.equal(v.only(b, code, rng(), strength=2.0).views[0], 2 * b.views[0])
