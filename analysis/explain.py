@@ -41,7 +41,7 @@ def explain(records: Records, metric: str, trial: str) -> dict[str, Any]:
         },
         "checkpoint": {"path": point.path, "digest": point.digest, "epoch": point.epoch} if point else None,
         "evaluation": _evaluation(records, source) if source.stage == "evaluation" else None,
-        "data": _data(records, pretraining),
+        "data": _data(records, pretraining, point),
         "code": dict(records.manifest.get("environment", {})),
         "reproduce": _commands(records, source, point),
     }
@@ -105,12 +105,17 @@ def _evaluation(records: Records, trial: Trial) -> dict[str, Any]:
     return {**found, "features": features} if features else found
 
 
-def _data(records: Records, pretraining: Trial) -> dict[str, Any]:
-    """The data's options, and the fingerprint of their content where the sweep recorded it."""
+def _data(records: Records, pretraining: Trial, point: Checkpoint | None) -> dict[str, Any]:
+    """The data's options, and the fingerprint of their content, which every checkpoint carries."""
     found = dict(pretraining.config.get("data", {}))
-    recorded = records.manifest.get("data", {})
-    if isinstance(recorded, dict) and recorded.get("fingerprint"):
-        found["fingerprint"] = recorded["fingerprint"]
+    file = records.directory / point.path / "meta.json" if point else None
+    if file is not None and file.exists():
+        try:
+            fingerprint = json.loads(file.read_text())["spec"]["fingerprint"]
+        except (ValueError, KeyError, TypeError):
+            fingerprint = "unreadable: the checkpoint is damaged"
+        if fingerprint:
+            found["fingerprint"] = fingerprint
     return found
 
 

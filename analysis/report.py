@@ -260,6 +260,6 @@ def _reproduce(records: Records) -> str:
         f"sweep resume {folder}         # what is missing of this one",
         f"sweep best {folder}           # the best configuration, as above",
         f"sweep explain {folder} METRIC TRIAL    # where one number comes from",
-        f"sweep export {folder}         # the best models",
+        f"sweep export {folder} OUT      # the best model, usable without this project's platform",
     ]
     return f"<h2>How to reproduce</h2><pre>{html.escape(chr(10).join(lines))}</pre>"

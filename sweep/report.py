@@ -6,11 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sweep.console import best_line, duration, label
+from sweep.console import best_line, duration, label, short
 from sweep.folder import is_busy
 from sweep.records import Records
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def status(records: Records) -> Iterator[str]:
@@ -48,13 +51,13 @@ def conclude(records: Records) -> Iterator[str]:
         yield f"stopped before the end; `sweep resume {directory}` goes on"
         return
     from analysis.report import report
-    from analysis.table import best, markdown
+    from analysis.table import best
 
     found = best(records)
     if len(found.frame):
         yield ""
         yield "Pareto front:" if len(records.objectives) > 1 else "Best:"
-        yield markdown(found.frame)
+        yield from front(records, found.frame)
     for note in found.notes:
         yield f"note: {note}"
     failed = [trial for trial in records.trials.values() if trial.status == "failed"]
@@ -67,6 +70,32 @@ def conclude(records: Records) -> Iterator[str]:
     yield f"figures   {directory}/report/figures"
     yield f"table     sweep table {directory}"
     yield f"Aim       sweep ui {directory}"
+
+
+def front(records: Records, frame: pd.DataFrame) -> Iterator[str]:
+    """The chosen configurations: objectives with their spread, parameters, the same metrics on the test split."""
+    from rich.console import Console
+    from rich.table import Table
+
+    objectives = [objective["metric"] for objective in records.objectives]
+    tests = [metric.replace("/val/", "/test/") for metric in objectives]
+    names = ["configuration", *objectives, *records.spec["space"], *(test for test in tests if test in frame)]
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name.removeprefix("method."), overflow="fold")
+    for _, row in frame.iterrows():
+        table.add_row(*(_cell(row.get(name), row.get(f"{name} std")) for name in names))
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(table)
+    yield from captured.get().rstrip().splitlines()
+
+
+def _cell(value: Any, spread: Any = None) -> str:
+    if value is None or value != value:  # an inactive parameter, a metric that is missing
+        return "-"
+    around = f" ± {spread:.2g}" if isinstance(spread, float) and spread > 0 else ""
+    return short(value) + around
 
 
 def _counts(counts: Mapping[Any, int]) -> str:

@@ -15,6 +15,7 @@ from sweep.space import check_point
 from sweep.spec import Sweep, load_sweep, settings_of, with_settings
 
 Say = Callable[[str], None]
+AIM_PATIENCE = 900.0  # seconds in which Aim may write what waits at the end; 0.13 s a run were measured
 
 
 def run(
@@ -168,9 +169,13 @@ def _drive(
                 again = driver.graph.retry_failed()
                 say(f"{again} failed trials are tried again") if not quiet else None
             driver.run()
+            if fresh.finished and options.get("track", True):
+                from analysis.report import figures
+
+                tracker.figures(figures(fresh))
         finally:
             watch.close()
-            tracker.close()
+            tracker.close(AIM_PATIENCE)
             driver.close()
     return directory
 

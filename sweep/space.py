@@ -215,7 +215,7 @@ def corner_points(space: Space) -> list[dict[str, Any]]:
     for fixed_key, fixed in ordered:
         for value in fixed.corners():
             point: dict[str, Any] = {}
-            wanted = {fixed_key: value, **{k: _first(v) for k, v in fixed.when.items()}}
+            wanted = {**_conditions(space, fixed_key), fixed_key: value}
             for key, dimension in ordered:
                 if active(dimension, point):
                     point[key] = wanted.get(key, dimension.corners()[0])
@@ -223,8 +223,12 @@ def corner_points(space: Space) -> list[dict[str, Any]]:
     return list(points.values())
 
 
-def _first(wanted: Any) -> Any:
-    return wanted[0] if isinstance(wanted, list | tuple) else wanted
+def _conditions(space: Space, key: str) -> dict[str, Any]:
+    """A value for each dimension on which the existence of `key` depends, also through others."""
+    found: dict[str, Any] = {}
+    for other, wanted in space[key].when.items():
+        found |= {**_conditions(space, other), other: wanted[0] if isinstance(wanted, list | tuple) else wanted}
+    return found
 
 
 def _plain(value: Any) -> str:

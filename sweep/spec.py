@@ -240,18 +240,28 @@ def _merged(values: Sequence[Any]) -> dict[str, Any]:
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """{'train.epochs': 3, 'views': {...}} as nested sections."""
+    """{'train.epochs': 3, 'views': {...}} as nested sections.
+
+    Raises:
+        ValueError: one setting is there twice.
+    """
     result: dict[str, Any] = {}
     for key, value in flat.items():
         head, _, rest = key.partition(".")
-        value = nested({rest: value}) if rest else nested(value) if isinstance(value, dict) else value
-        if isinstance(value, dict) and isinstance(result.get(head, {}), dict):
-            result[head] = {**result.get(head, {}), **value}
-        elif head in result:
-            raise ValueError(f"'{key}' is set twice, once as a value and once with options below it")
-        else:
-            result[head] = value
+        inner = {rest: value} if rest else value
+        # the keys of `options` are codes of transforms, whose own names may have dots
+        _merge(result, head, nested(inner) if isinstance(inner, dict) and head != "options" else inner, key)
     return result
+
+
+def _merge(values: dict[str, Any], name: str, value: Any, key: str) -> None:
+    if name not in values:
+        values[name] = value
+    elif isinstance(values[name], dict) and isinstance(value, dict):
+        for inner, one in value.items():
+            _merge(values[name], inner, one, key)
+    else:
+        raise ValueError(f"'{key}' is set twice")
 
 
 def load_sweep(name_or_file: str, sets: Sequence[str] = (), smoke: bool = False) -> Sweep:

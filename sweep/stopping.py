@@ -69,11 +69,14 @@ def _fronts(costs: np.ndarray) -> np.ndarray:
 
 
 def _crowding(costs: np.ndarray) -> np.ndarray:
-    distance = np.zeros(len(costs))
-    for column in costs.T:
+    """Distances to the neighbours of a front; equal points count once, else the last of them would be an end of it."""
+    points, which = np.unique(costs, axis=0, return_inverse=True)
+    distance = np.zeros(len(points))
+    for column in points.T:
         order = np.argsort(column, kind="stable")
-        span = column[order[-1]] - column[order[0]]
+        low, high = column[order[0]], column[order[-1]]
         distance[order[[0, -1]]] = np.inf
-        if len(costs) > 2 and np.isfinite(span) and span > 0:
-            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
-    return distance
+        if len(points) > 2 and np.isfinite([low, high]).all() and high > low:
+            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / (high - low)
+    crowding: np.ndarray = distance[which.reshape(-1)]
+    return crowding

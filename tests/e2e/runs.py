@@ -75,7 +75,11 @@ def whole(directory: Path) -> Records:
     for kind, key in (("told", "number"), ("trial", "id"), ("configuration", "number")):
         counts = Counter(event[key] for event in events if event["event"] == kind)
         assert set(counts.values()) <= {1}, f"{kind} twice: {counts}"
-    evaluations = Counter(t.parent for t in records.trials.values() if t.stage == "evaluation" and t.epoch == 4)
+    evaluations = Counter(
+        t.parent
+        for t in records.trials.values()
+        if t.stage == "evaluation" and t.epoch == records.trials[t.parent or ""].config["train"]["epochs"]
+    )
     pretrained = [t for t in records.trials.values() if t.stage == "pretrain" and t.status == "finished"]
     assert {evaluations[trial.id] for trial in pretrained} <= {len(records.spec["evals"])}
     for trial in records.trials.values():

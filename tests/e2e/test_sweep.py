@@ -33,7 +33,9 @@ def test_what_raises_diverges_or_dies_is_recorded_and_the_sweep_goes_on(tmp_path
     assert third.state == "pruned"
     assert "the loss is nan" in third.reason
     assert records.trials[third.trials[0]].attempts == 1, "a divergence is not tried again"
-    log = (tmp_path / "sweep" / "trials" / next(t.id for t in failed if t.stage == "evaluation") / "log.txt").read_text()
+    log = (
+        tmp_path / "sweep" / "trials" / next(t.id for t in failed if t.stage == "evaluation") / "log.txt"
+    ).read_text()
     assert "RuntimeError: no evaluation of 0.700" in log
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,19 @@ def test_a_pretraining_prefix_leads_to_evaluation_checkpoint_and_command(tmp_pat
     ]
     lines = text(found).splitlines()
     assert lines[0].startswith("metric") and "  sweep eval" in lines[-1] and any("0123abc" in line for line in lines)
+
+
+def test_the_fingerprint_of_the_data_is_read_from_the_checkpoint(tmp_path: Path) -> None:
+    records = duet(tmp_path, count=3)
+    id_ = records.configurations[0].trials[0]
+    point = records.trials[id_].checkpoint
+    assert point is not None
+    meta = tmp_path / point.path / "meta.json"
+    meta.parent.mkdir(parents=True)
+    meta.write_text(json.dumps({"spec": {"fingerprint": "digits-5f2a"}}))
+    assert explain(records, TOP1, id_)["data"] == {"name": "digits", "fingerprint": "digits-5f2a"}
+    meta.write_text("{")
+    assert "damaged" in explain(records, TOP1, id_)["data"]["fingerprint"]
 
 
 def test_an_evaluation_and_a_training_value_have_a_lineage_too(tmp_path: Path) -> None:
@@ -95,7 +109,7 @@ def test_analysis_imports_only_the_records_and_nothing_heavy_at_the_start() -> N
                 assert name.split(".")[0] not in foreign, f"{path.name} imports {name}"
                 assert name.split(".")[0] != "sweep" or name in allowed, f"{path.name} imports {name}"
     heavy = "{'pandas', 'numpy', 'matplotlib', 'plotly', 'optuna', 'torch'}"
-    code = f"import sys, analysis, analysis.explain; sys.exit(str({heavy} & set(sys.modules) or ''))"
+    code = f"import sys, analysis, analysis.explain; sys.exit(len({heavy} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-    code = f"import sys, analysis.table; sys.exit(str(({heavy} - {{'pandas', 'numpy'}}) & set(sys.modules) or ''))"
+    code = f"import sys, analysis.table; sys.exit(len(({heavy} - {{'pandas', 'numpy'}}) & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

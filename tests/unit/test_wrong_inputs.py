@@ -5,6 +5,7 @@ All go through the command line's own entry in this process; a case that reached
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from sweep.cli import run_command
 from sweep.folder import create
 from sweep.ledger import Ledger
 from sweep.records import LEDGER, MANIFEST
-from sweep.spec import load_sweep
+from sweep.spec import load_sweep, put
 from trainables.core import state
 from trainables.core.config import resolve
 
@@ -99,8 +100,11 @@ def sheet(place: Path, **changes: Any) -> str:
 
 
 def based(**changes: Any) -> dict[str, Any]:
-    """The base with single settings changed."""
-    return {**SHEET["base"], **{key.replace("__", "."): value for key, value in changes.items()}}
+    """The base with single settings changed, such as `train__epochs=3`."""
+    base = copy.deepcopy(SHEET["base"])
+    for key, value in changes.items():
+        put(base, key.replace("__", "."), value, "test")
+    return base
 
 
 # -- the command line itself ---------------------------------------------------------------------------------------
@@ -149,6 +153,9 @@ SHEETS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "evaluation": ({"evals": {"liner": {}, "linear": {}}}, ("evals.liner", "no such evaluation", "'linear'")),
     "key of the sweep": ({"objectivs": []}, ("mine.yaml", "objectivs", "'objectives'")),
     "section": ({"base": based(trian={"epochs": 2})}, ("mine.yaml", "'trian' is no section", "'train'")),
+    "setting twice": (
+        {"base": {**SHEET["base"], "train.epochs": 3}}, ("mine.yaml", "base", "'train.epochs' is set twice"),
+    ),
     "option of the method": ({"base": based(method__lamda=3)}, ("method.lamda", "'lambda'")),
     "option of the encoder": ({"base": based(method__encoder__widht=3)}, ("method.encoder.widht", "'width'")),
     "encoder": ({"base": based(method__encoder__name="resnet18")}, ("method.encoder.name", "narrow_cifar10_resnet20")),

@@ -1,0 +1,45 @@
+# `make demo` and `make test` do all their own set-up and may be run any number of times.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup demo demo-smoke test test-slow lint format bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
+	@$(BIN)/python -c "import sys; assert (3, 11) <= sys.version_info[:2] < (3, 13)" 2>/dev/null \
+		|| { echo "Python 3.11 or 3.12 is needed; set PYTHON=..."; exit 2; }
+	@echo "installing (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/sweep run demo
+
+demo-smoke: $(STAMP)
+	$(BIN)/sweep run demo --smoke --dir $(or $(DIR),runs/demo-smoke)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow and not cluster" $(ARGS)
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m "slow" --timeout 2400 $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy sweep trainables datasets analysis search_spaces
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python tests/bench/run.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

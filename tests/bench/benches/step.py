@@ -1,0 +1,130 @@
+"""(c) One training step of `fit`, with its batch and views, against forward, backward and optimiser alone."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from benches.rows import Row
+
+from datasets.base import Batch
+from trainables.core.config import Resolved, resolve
+from trainables.core.fit import Silent, fit, generator
+from trainables.core.optim import build_optimizer
+
+BATCH = 128
+RECIPE = ("sca", "rot")  # the published one
+STACK = ("sca", "rot", "fli", "jit", "gra", "blu")
+CPU = time.process_time  # of one thread: other processes of the machine do not count
+
+
+def config(size: int, tx: tuple[str, ...], epochs: int, encoder: str) -> Resolved:
+    """DUET on digits of size x size with three channels."""
+    return resolve(
+        {
+            "method": {"name": "duet", "encoder": {"name": encoder}, "equi_tx": ["rot"], "target": "vm"},
+            "data": {"name": "digits", "size": size, "channels": 3},
+            "views": {"tx": list(tx)},
+            "train": {
+                "epochs": epochs, "warmup_epochs": 1, "batch_size": BATCH, "drop_last": True,
+                "checkpoint_every": epochs, "lr": 1e-3,
+            },
+        }
+    )  # fmt: skip
+
+
+class Bare:
+    """The same method on batches whose views lie in memory."""
+
+    def __init__(self, resolved: Resolved) -> None:
+        self.source = resolved.source(None, "train")
+        self.views = resolved.build_views(self.source.spec)
+        self.method = resolved.build_method(self.views.spec).train()
+        self.optimizer = build_optimizer(self.method, resolved.train)
+        self.count = len(self.source) // BATCH
+        self.batches = [self.make(step) for step in range(self.count)]
+
+    def fetch(self, step: int) -> Batch:
+        """One batch of the source."""
+        return self.source.fetch(torch.arange(step * BATCH, (step + 1) * BATCH), generator(0, 0, step))
+
+    def make(self, step: int) -> Batch:
+        """One batch with its views."""
+        return self.views(self.fetch(step), generator(0, 0, step))
+
+    def steps(self) -> None:
+        """An epoch of forward, backward, optimiser."""
+        for batch in self.batches:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.method(batch)["loss"].backward()
+            self.optimizer.step()
+
+    def times(self) -> dict[str, float]:
+        """CPU seconds a step of each part, over one epoch."""
+        return {
+            "bare": _timed(self.steps) / self.count,
+            "fetch": _timed(lambda: [self.fetch(step) for step in range(self.count)]) / self.count,
+            "deliver": _timed(lambda: [self.make(step) for step in range(self.count)]) / self.count,
+        }
+
+
+class Interleaved(Silent):
+    """After each epoch of `fit`, the same number of bare steps; the first epoch of both warms up."""
+
+    def __init__(self, bare: Bare) -> None:
+        super().__init__()
+        self.bare = bare
+        self.rounds: list[dict[str, float]] = []
+        self._begin = 0.0
+
+    def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        spent = (CPU() - self._begin) / self.bare.count
+        self.rounds.append({"fit": spent, **self.bare.times()})
+        self._begin = CPU()
+
+
+def compare(size: int, tx: tuple[str, ...], rounds: int, encoder: str = "narrow_cifar10_resnet20") -> dict[str, float]:
+    """Medians over rounds, milliseconds a step: "fit", "bare", "fetch", "deliver"; and their median "ratio"."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        resolved = config(size, tx, rounds + 1, encoder)
+        listener = Interleaved(Bare(resolved))
+        with tempfile.TemporaryDirectory() as folder:
+            fit(resolved, None, Path(folder), listener)
+    finally:
+        torch.set_num_threads(threads)
+    measured = listener.rounds[1:]
+    found = {name: 1000 * statistics.median(r[name] for r in measured) for name in measured[0]}
+    return {**found, "ratio": statistics.median(r["fit"] / r["bare"] for r in measured)}
+
+
+def measure(rounds: int = 7) -> list[Row]:
+    """Both sizes with the published views; the full colour stack beside it, without a promise."""
+    rows = []
+    for size in (16, 32):
+        for tx, promise in ((RECIPE, "<= 1.15"), (STACK, "")):
+            found = compare(size, tx, rounds)
+            rows.append(Row(f"c, step of fit, {size} px, {' '.join(tx)}", found["ratio"], promise=promise,
+                            beside=_split(found)))  # fmt: skip
+    return rows
+
+
+def _split(found: dict[str, Any]) -> str:
+    views = found["deliver"] - found["fetch"]
+    rest = found["fit"] - found["bare"] - found["deliver"]
+    return (
+        f"{found['fit']:.1f} ms against {found['bare']:.1f} bare; fetch {found['fetch']:.2f}, "
+        f"two views {views:.2f}, rest {rest:.2f}"
+    )
+
+
+def _timed(act: Callable[[], Any]) -> float:
+    begin = CPU()
+    act()
+    return CPU() - begin
