@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.chart import Array, Axis, Chart, Marker, Panel, Scale, Series, log_ticks, number, parameter_axis
-from analysis.frames import Results, std
+from analysis.frames import Results, is_test, std
 from analysis.style import COLORS, CYCLE
 
 MAX_CURVES = 60
@@ -17,6 +17,8 @@ NOT_FINAL = "not final: running, pruned or failed"
 
 def sensitivity(results: Results, parameter: str, metrics: list[str] | None = None) -> Chart:
     """One panel a metric: every seed, every configuration's mean, and their trend along the coefficient.
+
+    Where no metrics are named: the objectives, and all of the validation split that vary.
 
     The trend is the mean where each value was tried by several configurations or the values are few (a grid), else a
     running median. The band is the middle half of the configurations near by, or mean +- standard deviation over
@@ -34,13 +36,19 @@ def sensitivity(results: Results, parameter: str, metrics: list[str] | None = No
     if axis.limits is not None:
         places = places + _jitter(len(places))
     position = dict(zip(active["configuration"], places, strict=True))
-    chosen = metrics or results.metrics
+    chosen = metrics or [metric for metric in results.metrics if _tells(results, metric)]
     panels = [_sensitivity_panel(results, metric, axis, position) for metric in chosen]
     when = results.space.get(parameter, {}).get("when")
     condition = f" where {', '.join(f'{key} = {value}' for key, value in when.items())}" if when else ""
     done = int((active["state"] == "complete").sum())
     note = f"{done} complete configurations{condition}; {_trend_note(axis, places)}"
     return Chart(f"Sensitivity to {parameter}", panels, columns=min(3, max(1, len(panels))), footnote=note)
+
+
+def _tells(results: Results, metric: str) -> bool:
+    """Whether a metric is worth a panel: an objective, or one of the validation split that is not constant."""
+    values = results.configurations[metric]
+    return metric in results.directions or (not is_test(metric) and values.nunique() > 1)
 
 
 def _jitter(count: int) -> Array:

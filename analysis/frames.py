@@ -134,13 +134,14 @@ def _configurations(records: Records, trials: pd.DataFrame, parameters: list[str
             "epoch": whole["epoch"].max().reindex(index, fill_value=0).astype(int),
         }
     )
-    frame = pd.concat([first.astype({"violation": float}), means, stds, sums], axis=1).reset_index()
-    frame["reason"] = [
-        own or _reasons(records, entry) for own, entry in zip(frame["reason"], configurations, strict=True)
+    first["reason"] = [
+        own or _reasons(records, entry) for own, entry in zip(first["reason"], configurations, strict=True)
     ]
+    frame = pd.concat([first.astype({"violation": float}), means, stds, sums], axis=1)
+    frame = frame.copy().reset_index()  # one block a dtype: pandas warns of many columns joined one by one
     columns = ["configuration", "state", "source", "seeds", *parameters]
     columns += [name for metric in metrics for name in (metric, std(metric))]
-    return frame[[*columns, "violation", "seconds", "epoch", "trials", "reason"]]
+    return frame[[*columns, "violation", "seconds", "epoch", "trials", "reason"]].copy()
 
 
 def _reasons(records: Records, configuration: Configuration) -> str:

@@ -125,7 +125,9 @@ def _header(results: Results) -> str:
         "seeds": f"{spec.get('seeds', 1)} per configuration",
         "trials": _trial_counts(records),
         "compute time": _cost(records),
-        "versions": ", ".join(f"{key} {value}" for key, value in records.manifest.get("environment", {}).items()),
+        "versions": ", ".join(
+            f"{key} {value}" for key, value in records.manifest.get("environment", {}).items() if value is not None
+        ),
         "folder": str(records.directory),
         "written": time.strftime("%Y-%m-%d %H:%M %Z"),
     }

@@ -26,6 +26,7 @@ Root = Annotated[Path | None, typer.Option("--data-root", help="where the data a
 Address = Annotated[str | None, typer.Option(help="a running Ray cluster: auto, HOST:PORT or ray://...")]
 Points = Annotated[list[str], typer.Option("--point", metavar="KEY=VALUE,...", help="a configuration to try next")]
 NONE: list[str] = []
+INTERRUPTED = 130  # how typer says that Ctrl-C ended a verb
 # a place that cannot be written is the user's to mend
 DISK = {errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
 
@@ -39,12 +40,9 @@ def run_command(arguments: list[str]) -> int:
     """Run the command line; the exit code."""
     try:
         code = app(arguments or ["--help"], standalone_mode=False)
+        if code == INTERRUPTED:
+            print("sweep: interrupted; `sweep resume DIR` goes on", file=sys.stderr)
         return code if isinstance(code, int) else 0
-    except (typer.Abort, KeyboardInterrupt):
-        print("sweep: interrupted; `sweep resume DIR` goes on", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 0
     except Exception as error:
         text = _users_mistake(error)
         if text is None:

@@ -308,13 +308,14 @@ def _from_yaml(path: Path) -> Sweep:
         raise ConfigError(f"{path}{where}: is not valid YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a sweep is a mapping with the keys method, data, space, objectives, evals")
+    _find_beside(path)
     return build({"name": path.stem, **values}, str(path))
 
 
 def _from_python(path: Path) -> Sweep:
     if not path.exists():
         raise ConfigError(f"{path}: no such file")
-    sys.path.insert(0, str(path.parent.resolve()))  # methods and evaluations beside the file are found by dotted name
+    _find_beside(path)
     module_spec = importlib.util.spec_from_file_location(path.stem, path)
     assert module_spec is not None and module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
@@ -325,6 +326,13 @@ def _from_python(path: Path) -> Sweep:
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
     return _from_module(module, str(path))
+
+
+def _find_beside(path: Path) -> None:
+    """Methods, data sets and evaluations beside a sweep's file are found by their dotted name."""
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def _from_module(module: Any, where: str) -> Sweep:

@@ -62,11 +62,15 @@ def _options(names: Sequence[str], sets: Sequence[str]) -> dict[str, dict[str, A
     """`limit=9` goes to every evaluation, `linear.limit=9` to one."""
     options: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, value in settings_of(sets).items():
+        owner = next((name for name in names if key.startswith(f"{name}.")), None)
+        if owner is not None:
+            options[owner][key.removeprefix(f"{owner}.")] = value
+            continue
         head, _, rest = key.partition(".")
-        if rest and head not in options:
+        if rest:
             raise ConfigError(f"--set {key}: '{head}' is not among the evaluations asked for{near(head, list(names))}")
-        for name in (head,) if rest else names:
-            options[name][rest or key] = value
+        for name in names:
+            options[name][key] = value
     return options
 
 
@@ -203,8 +207,8 @@ def clean_folder(directory: Path, features: bool, checkpoints: bool) -> Iterator
 def _drop_checkpoints(records: Records) -> int:
     from analysis.table import best
 
-    frame = best(records).frame
-    numbers = set(frame["configuration"]) if "configuration" in frame else set()
+    found = best(records)  # those that the noise cannot tell from the best are kept too
+    numbers = {n for frame in (found.frame, found.rivals) if len(frame) for n in frame["configuration"]}
     kept = {id_ for number in numbers for id_ in records.configurations[int(number)].trials}
     ledger, freed = Ledger(records.directory / LEDGER), 0
     for trial in records.trials.values():

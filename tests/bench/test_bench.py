@@ -1,0 +1,69 @@
+"""The promises about speed on small sizes: ratios of two things timed side by side, never a time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from benches import overhead, pipeline, step, store
+from benches.rows import BEGIN, END, Row, update
+
+
+def test_a_step_of_fit_costs_little_more_than_the_bare_step() -> None:
+    found = step.compare(16, step.RECIPE, rounds=5, encoder="narrow_cifar10_resnet8")
+    assert found["fetch"] <= found["deliver"] < found["bare"]
+    assert found["ratio"] <= 1.15
+
+
+@pytest.mark.parametrize(("size", "least"), [(16, 8), (32, 4)])
+def test_batched_views_beat_torchvision_one_by_one(size: int, least: float) -> None:
+    assert pipeline.compare(size, rounds=3)["ratio"] >= least
+
+
+def test_both_pipelines_deliver_the_same_kind_of_batch() -> None:
+    import numpy as np
+    import torch
+
+    images = np.random.default_rng(0).integers(0, 256, (32, 3, 16, 16), dtype=np.uint8)
+    index = torch.arange(32)
+    for views in (pipeline.Batched(images).batch(index), pipeline.PerSample(images).batch(index)):
+        assert [view.shape for view in views] == [(32, 3, 16, 16)] * 2
+        assert all(-0.5 <= float(view.min()) < 0 < float(view.max()) <= 0.5 for view in views)
+        assert not torch.equal(*views)
+
+
+def test_features_are_encoded_once_for_five_evaluations() -> None:
+    store.compare(items=200, encoder="narrow_cifar10_resnet8")  # imports and first calls
+    found = store.compare(items=1200)
+    assert found["items"] == 1200
+    assert found["ratio"] >= 2.5  # of 5; the probes' own cost weighs more with few images
+
+
+@pytest.mark.slow
+def test_one_more_trial_costs_a_small_part_of_one_process_that_imports_torch(tmp_path: Path) -> None:
+    """Every nested trial starts several such processes."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import ray.train.torch"], check=True, cwd=tmp_path)
+    process = time.perf_counter() - begin
+    assert process / overhead.marginal(5, 25, track=False) >= 10
+
+
+@pytest.mark.slow
+def test_the_last_trials_of_a_sweep_cost_no_more_than_the_first() -> None:
+    (row,) = overhead.measure_scale(pairs=100, aim=False)
+    assert row.kept, row
+
+
+def test_the_table_replaces_the_rows_that_were_measured_again(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    update(page, [(Row("c, one", 1.1, promise="<= 1.15"), "here"), (Row("e", 5.0, promise=">= 4"), "here")])
+    update(page, [(Row("c, two", 1.2, promise="<= 1.15"), "there")])
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert table[2:] == ["| c, two | 1.2 x | <= 1.15 x | **no** |  | there |", "| e | 5 x | >= 4 x | yes |  | here |"]

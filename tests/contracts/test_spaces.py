@@ -1,0 +1,73 @@
+"""What every named sweep keeps, found by itself: a new file in `search_spaces/` is tested without a line here."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+
+import pytest
+
+from datasets.base import DataError
+from sweep.plan import Plan
+from sweep.space import check_point
+from sweep.spec import Sweep, load_sweep
+from trainables.core.load import ROOT, load, names
+
+
+def planned(sweep: Sweep) -> Plan:
+    """The plan, or a skip where it needs data that are not there."""
+    root = os.environ.get("SWEEP_DATA")
+    try:
+        return Plan(sweep, Path(root) if root else None)
+    except DataError as error:
+        if root:
+            raise
+        pytest.skip(f"real data: set SWEEP_DATA to their folder ({error})")
+
+
+@pytest.mark.parametrize("smoke", [False, True])
+@pytest.mark.parametrize("name", names("space"))
+def test_it_plans(name: str, smoke: bool) -> None:
+    plan = planned(load_sweep(name, smoke=smoke))
+    assert all(objective.metric in plan.metrics for objective in plan.sweep.objectives)
+    assert plan.check_resources({"CPU": 1.0, "memory": 2.0**33}) == 1, "it runs on one CPU without a GPU"
+    assert plan.describe()
+
+
+@pytest.mark.parametrize("name", names("space"))
+def test_its_smoke_form_is_small(name: str) -> None:
+    sweep = load_sweep(name, smoke=True)
+    assert sweep.budget.trials <= 3
+    assert sweep.seeds == 1
+    assert sweep.base["train"]["epochs"] <= 3
+    assert sweep.base["data"]["limit"] <= 1000
+
+
+@pytest.mark.parametrize("name", names("space"))
+def test_it_starts_with_a_known_point(name: str) -> None:
+    sweep = load_sweep(name)
+    assert sweep.name == name
+    assert sweep.description
+    assert sweep.known
+    assert all(check_point(sweep.space, point, "known") == point for point in sweep.known)
+    assert all(
+        dimension.contains(sweep.known[0].get(key)) for key, dimension in sweep.space.items() if not dimension.when
+    )
+
+
+@pytest.mark.parametrize("name", names("space"))
+def test_the_training_loss_of_its_coefficients_is_no_objective(name: str) -> None:
+    sweep = load_sweep(name)
+    assert all(objective.metric.split("/")[0] in sweep.evals for objective in sweep.objectives)
+    public = {f"method.{coefficient}" for coefficient in load("method", sweep.method).METHOD.coefficients}
+    assert public <= set(sweep.space), "a named sweep searches every coefficient of its method"
+
+
+@pytest.mark.parametrize("name", names("space"))
+def test_its_docstring_holds_command_time_and_result(name: str) -> None:
+    text = ast.get_docstring(ast.parse((ROOT / "search_spaces" / f"{name}.py").read_text())) or ""
+    assert f"sweep run {name}" in text
+    assert "Time: " in text
+    assert "Result: " in text
+    assert text.splitlines()[0].endswith((".", "?"))

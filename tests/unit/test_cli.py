@@ -1,0 +1,270 @@
+"""The command line on a sweep that ran: what the verbs print, what they leave alone, and how they end."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from graphs import World, sweep_of
+
+from sweep import cli
+from sweep.cli import app, run_command
+from sweep.folder import create, is_busy, lock
+from sweep.ledger import Ledger
+from sweep.records import LEDGER, MANIFEST, load
+from trainables.core.load import names
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line that must succeed; what it prints."""
+
+    def call(*arguments: str | Path, code: int = 0) -> str:
+        capsys.readouterr()
+        found = run_command([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert found == code, captured
+        return captured.out if code == 0 else captured.err
+
+    return call
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """The folder of a sweep of fake trials, some of which were stopped at a rung."""
+    sweep = sweep_of(
+        name="fakes", rungs=[0.2, 0.5], stop={"rule": "asha", "reduction": 2, "min_trials": 2}, budget={"trials": 8}
+    )
+    world = World(sweep).run()
+    directory = tmp_path / "fakes"
+    create(directory, sweep, {"data_root": None, "address": None, "track": False})
+    ledger = Ledger(directory / LEDGER)
+    for event in [*world.ledger, {"time": float(len(world.ledger)), "event": "done"}]:
+        ledger.append(event)
+    ledger.close()
+    for trial in world.records.trials.values():
+        (directory / "trials" / trial.id).mkdir()
+        (directory / "trials" / trial.id / "log.txt").write_text("one\ntwo\nthree\n")
+    return directory
+
+
+def best_of(directory: Path) -> tuple[int, str]:
+    done = [c for c in load(directory).configurations.values() if c.state == "complete"]
+    found = max(done, key=lambda c: c.values[0])
+    return found.number, found.trials[0]
+
+
+def files(folder: Path) -> dict[str, float]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+# -- the verbs -----------------------------------------------------------------------------------------------------
+
+VERBS = {
+    "ls", "plan", "run", "doctor", "data", "status", "watch", "logs", "stop", "resume", "extend", "retry", "table",
+    "best", "explain", "report", "eval", "export", "ui", "track", "clean",
+}  # fmt: skip
+
+
+def test_the_verbs_and_their_help(run: Run) -> None:
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert commands == VERBS
+    overview = run("--help")
+    for verb in VERBS:
+        assert f"  {verb} " in overview
+        assert "--help" in run(verb, "--help")
+    assert run() == overview
+
+
+def test_no_option_is_a_hyperparameter() -> None:
+    """The command line does not grow with methods: everything of a sweep goes through --set."""
+    assert set(inspect.signature(cli.run).parameters) == {
+        "name", "sets", "trials", "workers", "smoke", "directory", "data_root", "address", "reuse", "aim",
+    }  # fmt: skip
+
+
+def test_ls_shows_every_file_with_its_first_line(run: Run) -> None:
+    everything = run("ls")
+    for kind, title in (("method", "methods"), ("dataset", "datasets"), ("evaluation", "evaluations")):
+        only = run("ls", title)
+        for name in names(kind):  # type: ignore[arg-type]
+            line = next(line for line in only.splitlines() if line.split()[0] == name)
+            assert len(line.split()) > 2
+            assert line in everything
+    assert "demo" in run("ls", "spaces")
+
+
+def test_ls_with_options_shows_defaults_and_ranges(run: Run) -> None:
+    lines = run("ls", "methods", "-v").splitlines()
+    line = next(line for line in lines if line.split()[0] == "lambda")
+    assert "10.0" in line
+    assert ">= 0" in line
+    assert "encoder.name" in "\n".join(lines)
+    assert "adamw|sgd" not in "\n".join(lines), "the training section belongs to no method"
+
+
+def test_plan_prices_and_writes_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = run("plan", "demo", "--smoke")
+    assert "duet on digits" in text
+    assert "3 configurations x 1 seeds = 3 pretrainings" in text
+    assert "price" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_shows_what_is_there(run: Run, tmp_path: Path) -> None:
+    text = run("data", "digits", "--out", tmp_path, "--set", "size=12")
+    assert "items (1, 12, 12), labels {'class': 10}" in text
+    assert "val   400 items" in text
+    assert (tmp_path / "digits.png").read_bytes()[1:4] == b"PNG"
+
+
+# -- a sweep that ran ----------------------------------------------------------------------------------------------
+
+
+def test_status_says_how_it_went(run: Run, finished: Path) -> None:
+    text = run("status", finished)
+    assert "fakes in" in text
+    assert ": finished;" in text
+    assert "configurations  8 of 8" in text
+    assert "asha: place" in text
+    assert f"best good/all/val/score {load(finished).configurations[best_of(finished)[0]].values[0]:.4g}" in text
+
+
+def test_watch_ends_where_no_driver_is_at_work(run: Run, finished: Path) -> None:
+    text = run("watch", finished)
+    assert "8/8 configurations" in text
+    assert text.splitlines()[-1] == "finished"
+
+
+def test_reading_leaves_the_folder_as_it_was(run: Run, finished: Path, tmp_path: Path) -> None:
+    before, (_, trial) = files(finished), best_of(finished)
+    for verb in (["status"], ["watch"], ["table"], ["table", "--by", "evaluation"], ["best"], ["clean"]):
+        run(verb[0], finished, *verb[1:])
+    run("logs", finished, trial)
+    run("explain", finished, "good/all/val/score", trial)
+    run("report", finished, "--out", tmp_path / "report")
+    assert files(finished) == before
+
+
+def test_a_sweep_under_a_driver_is_seen_as_running(run: Run, finished: Path) -> None:
+    assert not is_busy(finished)
+    held = lock(finished)
+    try:
+        assert is_busy(finished)
+        owner = (finished / "lock").read_text()
+        assert f"process {os.getpid()} on" in owner
+        assert "is running" in run("clean", finished, "--features", code=2)
+        assert is_busy(finished)
+        assert (finished / "lock").read_text() == owner, "looking does not take the lock"
+    finally:
+        held.close()
+    assert not is_busy(finished)
+    assert "MB given back" in run("clean", finished, "--features")
+
+
+def test_a_second_driver_is_refused_with_the_first_named(run: Run, finished: Path) -> None:
+    held = lock(finished)
+    with pytest.raises(Exception, match=f"is being run by process {os.getpid()} on .*`sweep stop"):
+        lock(finished)
+    held.close()
+    lock(finished).close()
+
+
+def test_logs_show_the_end(run: Run, finished: Path) -> None:
+    trial = best_of(finished)[1]
+    assert run("logs", finished, trial).split() == ["one", "two", "three"]
+    assert run("logs", finished, trial[:10], "-n", "1").split() == ["three"]
+
+
+@pytest.mark.parametrize("by", ["configuration", "trial", "evaluation"])
+def test_tables_on_the_terminal_and_as_files(run: Run, finished: Path, tmp_path: Path, by: str) -> None:
+    assert "good/all/val/score" in run("table", finished, "--by", by) or by == "evaluation"
+    for suffix, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet), ("json", pd.read_json)):
+        path = tmp_path / f"results.{suffix}"
+        assert str(path) in run("table", finished, "--by", by, "--out", path)
+        assert len(read(path)) == {"configuration": 8, "trial": 8}.get(by, len(read(path)))
+        assert len(read(path)) >= 8
+
+
+def test_best_is_the_best(run: Run, finished: Path) -> None:
+    number, trial = best_of(finished)
+    assert trial[:8] in run("best", finished) or f" {number} " in run("best", finished)
+
+
+def test_explain_names_everything_between_code_and_number(run: Run, finished: Path) -> None:
+    trial = best_of(finished)[1]
+    text = run("explain", finished, "good/all/val/score", trial)
+    assert trial in text
+    assert "sweep eval" in text
+
+
+def test_a_finished_sweep_is_not_run_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `run`, `resume` and the same `run` once more: no driver starts, no event is written."""
+
+    def alarm(*arguments: object, **options: object) -> None:
+        pytest.fail("Ray would have been started")
+
+    monkeypatch.setattr("sweep.cluster.connect", alarm)
+    monkeypatch.setattr("sweep.report.conclude", lambda records: iter(()))
+    from sweep.spec import load_sweep
+
+    sweep = load_sweep("demo", ["budget.trials=1"], smoke=True)
+    create(tmp_path / "d", sweep, {"data_root": None, "address": None, "track": False})
+    ledger = Ledger(tmp_path / "d" / LEDGER)
+    ledger.append({"event": "session"})
+    point = {"method.lambda": 1000.0, "method.bins": 8, "method.kappa": 3.0}
+    ledger.append({"event": "configuration", "number": 0, "params": point, "source": "known", "trials": ["a"]})
+    config = {"method": {"name": "duet"}, "seed": 0}
+    ledger.append({"event": "trial", "id": "a", "stage": "pretrain", "name": "duet", "config": config})
+    for key in sweep.evals:
+        trial = {"id": f"e{key}", "stage": "evaluation", "name": key, "config": {}, "parent": "a", "epoch": 2}
+        ledger.append({"event": "trial", **trial})
+        ledger.append({"event": "end", "id": f"e{key}", "status": "finished"})
+    ledger.append({"event": "done"})
+    ledger.close()
+    before = (tmp_path / "d" / LEDGER).read_bytes()
+    assert "finished already" in run("resume", tmp_path / "d")
+    again = run("run", "demo", "--smoke", "--trials", "1", "--dir", tmp_path / "d", "--no-aim")
+    assert "finished already" in again
+    assert (tmp_path / "d" / LEDGER).read_bytes() == before
+
+
+def test_the_manifest_says_how_it_came_to_be(finished: Path) -> None:
+    manifest = json.loads((finished / MANIFEST).read_text())
+    assert manifest["asked"] == manifest["sweep"]
+    assert set(manifest["environment"]) >= {"python", "torch", "ray", "optuna", "aim", "revision", "dirty"}
+
+
+# -- how it ends ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (OSError(28, "No space", "x"), 2, "x: No")],
+)
+def test_ends_of_another_kind(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("sweep.listing.listing", broken)
+    assert run_command(["ls"]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("sweep.listing.listing", broken)
+    with pytest.raises(ZeroDivisionError):
+        run_command(["ls"])
