@@ -68,9 +68,8 @@ SWEEP = Sweep(
     stop=Stopping(rule="asha", reduction=3, min_trials=4),
     search=Search(startup=10),
     budget=Budget(trials=40),
-    # CPUs alone by default, so that it starts anywhere. With GPUs, for one each:
-    #   --set resources.pretrain.gpu=1 --set resources.evaluation.gpu=1 --set train.precision=bf16
-    resources=StageResources(pretrain=Resources(cpu=1, gpu=0), evaluation=Resources(cpu=1, gpu=0)),
+    # CPUs alone, so that it starts anywhere. With GPUs: --set resources.pretrain.gpu=1 --set train.precision=bf16
+    resources=StageResources(pretrain=Resources(cpu=1, gpu=0)),
     smoke={
         "budget.trials": 2,
         "method.encoder.name": "narrow_cifar10_resnet8",

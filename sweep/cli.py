@@ -125,6 +125,7 @@ def run(
     data_root: Root = None,
     address: Address = None,
     reuse: Annotated[Path | None, typer.Option(help="another sweep whose equal finished trials are taken over")] = None,
+    warm: Annotated[Path | None, typer.Option(help="another sweep whose results the sampler learns from")] = None,
     aim: Annotated[bool, typer.Option("--aim/--no-aim", help="track in Aim")] = True,
 ) -> None:
     """Run a sweep, or take up the same one where it is."""
@@ -133,7 +134,7 @@ def run(
     more = [*sets, *([f"budget.trials={trials}"] if trials else [])]
     where = run_sweep(
         name, directory, sets=_with_workers(more, workers), smoke=smoke, data_root=data_root, address=address,
-        reuse=reuse, track=aim,
+        reuse=reuse, warm=warm, track=aim,
     )  # fmt: skip
     _conclude(where)
 

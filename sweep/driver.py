@@ -12,7 +12,7 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.search import Searcher
 
 from sweep.cluster import Capacity
-from sweep.folder import write_record
+from sweep.folder import size_of, write_record
 from sweep.graph import Graph, Job, Outcome
 from sweep.ledger import Event, Ledger
 from sweep.plan import Plan, requirement
@@ -35,6 +35,7 @@ from trainables.core.worker import work
 
 DURABLE = {"configuration", "end", "told", "verdict"}
 TICK = 0.5  # seconds between looks at the folder's stop file
+WEIGH = 15.0  # seconds between sums of the folder's size
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,11 @@ class Driver:
     def __init__(
         self, plan: Plan, records: Records, setting: Setting, tracker: Tracker,
         watch: Callable[[Driver, Event], None], reuse: Records | None = None,
+        warm: Sequence[Mapping[str, Any]] = (),
     ) -> None:  # fmt: skip
         self.plan, self.records, self.setting, self.tracker, self.watch = plan, records, setting, tracker, watch
         self.ledger = Ledger(setting.directory / LEDGER)
-        self.graph = Graph(plan.sweep, plan, records, self.emit, reuse)
+        self.graph = Graph(plan.sweep, plan, records, self.emit, reuse, warm)
         self.capacity = Capacity()
         self.needs: dict[Stage, dict[str, float]] = {
             "pretrain": requirement(plan.sweep, "pretrain"),
@@ -68,6 +70,7 @@ class Driver:
         self.stopping = False
         self.broken: BaseException | None = None
         self._ticked = 0.0
+        self._weighed = 0.0
 
     @property
     def stop_file(self) -> Path:
@@ -208,7 +211,18 @@ class Driver:
         self._ticked = now
         if not self.stopping and self.stop_file.exists():
             self.stopping = True
+        self._watch_disk(now)
         self.watch(self, {"event": "tick"})
+
+    def _watch_disk(self, now: float) -> None:
+        limit = self.plan.sweep.budget.disk_gb
+        if limit is None or self.graph.closed or now - self._weighed < WEIGH:
+            return
+        self._weighed = now
+        used = size_of(self.setting.directory) / 2**30
+        if used > limit:
+            self.graph.closed = True
+            self.warn("disk", f"{used:.2f} GB are used, budget.disk_gb is {limit:g}: no further configurations")
 
     def stop(self) -> None:
         """End in order: running pretrainings write a checkpoint after their epoch, nothing new is started."""

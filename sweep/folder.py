@@ -8,6 +8,7 @@ import os
 import platform
 import socket
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
@@ -140,6 +141,16 @@ def is_busy(directory: Path) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder; files that vanish meanwhile do not count."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(place) / name).lstat().st_size
+    return total
 
 
 def write_record(directory: Path, trial: Trial) -> None:

@@ -20,7 +20,7 @@ import itertools
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -104,10 +104,11 @@ class Graph:
         records: Records,
         emit: Callable[[Event], None],
         reuse: Records | None = None,
+        warm: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.sweep, self.blueprint, self.records, self.emit = sweep, blueprint, records, emit
         self.reuse = reuse
-        self.proposals = Proposals(sweep, records)
+        self.proposals = Proposals(sweep, records, warm)
         self.running: dict[str, Job] = {}
         self.deletions: list[str] = []
         self.stops: list[str] = []

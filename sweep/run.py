@@ -27,6 +27,7 @@ def run(
     data_root: str | Path | None = None,
     address: str | None = None,
     reuse: str | Path | None = None,
+    warm: str | Path | None = None,
     track: bool = True,
     quiet: bool = False,
     say: Say = print,
@@ -35,12 +36,20 @@ def run(
 
     Running the same sweep in the same folder again takes it up where it is.
 
+    Args:
+        sets: settings as the command line has them. reuse: a sweep whose equal finished trials are taken over.
+        warm: a sweep whose measured points the sampler learns from.
+
     Raises:
         ConfigError, DataError, Busy: one line; nothing was started or written then.
     """
+    from sweep.search import warm_points
+
     asked = load_sweep(sweep, sets, smoke) if isinstance(sweep, str) else sweep.checked()
     where = Path(directory) if directory else default_directory(asked, Path("runs"))
-    options = {"data_root": _absolute(data_root), "address": address, "track": track}
+    options: dict[str, Any] = {"data_root": _absolute(data_root), "address": address, "track": track}
+    options["reuse"] = _absolute(reuse)
+    options["warm"] = warm_points(asked, load(warm)) if warm else []  # copied: a resumed search must know the same
     plan = _plan(asked, data_root)
     for line in plan.describe() if not quiet else ():
         say(line)
@@ -50,7 +59,7 @@ def run(
         plan.check_resources(local_resources())
     records = create(where.resolve(), asked, options)
     say(f"  folder    {where}") if not quiet else None
-    return _drive(plan, records, options, reuse=reuse, quiet=quiet, say=say)
+    return _drive(plan, records, options, quiet=quiet, say=say)
 
 
 def resume(
@@ -139,7 +148,6 @@ def _drive(
     *,
     retry_failed: bool = False,
     enqueue: Sequence[dict[str, Any]] = (),
-    reuse: str | Path | None = None,
     quiet: bool = False,
     say: Say = print,
 ) -> Path:
@@ -147,7 +155,7 @@ def _drive(
     if records.finished and not retry_failed and not enqueue and not _unfinished(plan, records):
         say(f"{directory.name}: is finished already, nothing to do; `sweep extend` asks for more")
         return directory
-    others = load(reuse) if reuse else None
+    others = load(options["reuse"]) if options.get("reuse") else None
     with lock(directory):
         from sweep import cluster
         from sweep.driver import Driver, Setting
@@ -162,7 +170,9 @@ def _drive(
         watch = Watch(fresh, slots, quiet)
         cache = Path(os.environ["SWEEP_CACHE"]).resolve() if "SWEEP_CACHE" in os.environ else directory / "cache"
         tracker = Tracker(directory, bool(options.get("track", True)), on_problem=lambda text: driver.warn("Aim", text))
-        driver = Driver(plan, fresh, Setting(directory, plan.root, cache), tracker, watch, others)
+        driver = Driver(
+            plan, fresh, Setting(directory, plan.root, cache), tracker, watch, others, options.get("warm", ())
+        )
         driver.graph.enqueue(enqueue)
         try:
             if retry_failed:

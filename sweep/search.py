@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -22,8 +22,9 @@ from optuna.distributions import (
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, TrialState, create_trial
 
+from datasets.config import ConfigError
 from sweep.records import Configuration, Records
-from sweep.space import Dimension, active, grid, in_order
+from sweep.space import Dimension, active, check_point, grid, in_order
 from sweep.spec import Sweep
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -37,8 +38,13 @@ STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed"
 class Proposals:
     """Where new configurations come from: the known points, then the grid or Optuna's sampler."""
 
-    def __init__(self, sweep: Sweep, records: Records | None = None) -> None:
+    def __init__(self, sweep: Sweep, records: Records | None = None, warm: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Start, or take up where `records` are; `warm` = points measured elsewhere, {"params", "values"}."""
         self.sweep = sweep
+        self._warm = [
+            Configuration(-1, point["params"], "warm", [], state="complete", values=list(point["values"]))
+            for point in warm
+        ]
         self.space = in_order(sweep.space)
         self.points = grid(sweep.space) if sweep.search.sampler == "grid" else None
         self._past = [] if records is None else list(records.configurations.values())
@@ -100,6 +106,8 @@ class Proposals:
         over = [number for number, past in latest.items() if self._is_told(past)]
         kept = set(sorted(over)[-PAST:])
         self._past = [latest[n] for n in sorted(latest)]
+        for configuration in self._warm[-PAST:]:
+            self.study.add_trial(frozen(self.sweep, configuration))
         for configuration in self._past:
             if not self._is_told(configuration):
                 self._add(configuration.number, configuration.params, TrialState.RUNNING)
@@ -127,6 +135,28 @@ class Proposals:
         if kind == "nsga2":
             return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(4, self.sweep.search.startup))
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.sweep.search.startup)
+
+
+def warm_points(sweep: Sweep, other: Records) -> list[dict[str, Any]]:
+    """What another sweep measured that this one can learn from: complete points inside its space, same objectives.
+
+    Raises:
+        ConfigError: the other sweep measured other objectives.
+    """
+    metrics = [objective["metric"] for objective in other.objectives]
+    wanted = [objective.metric for objective in sweep.objectives]
+    if not set(wanted) <= set(metrics):
+        raise ConfigError(f"--warm {other.directory}: its objectives are {', '.join(metrics)}, not {', '.join(wanted)}")
+    points = []
+    for configuration in other.configurations.values():
+        try:
+            params = check_point(sweep.space, configuration.params, "warm")
+        except ConfigError:
+            continue  # outside this space
+        if configuration.state == "complete":
+            values = dict(zip(metrics, configuration.values, strict=True))
+            points.append({"params": params, "values": [values[metric] for metric in wanted]})
+    return points
 
 
 def frozen(sweep: Sweep, configuration: Configuration) -> optuna.trial.FrozenTrial:

@@ -108,6 +108,7 @@ class Budget(Config):
 
     trials: int = Field(20, ge=1, le=1_000_000, description="configurations; each runs `seeds` pretrainings")
     hours: float | None = Field(None, gt=0, description="wall time of this sweep, over all its sessions")
+    disk_gb: float | None = Field(None, gt=0, description="size of the sweep's folder past which no trial is begun")
     device_hours: float | None = Field(None, gt=0, description="sum over trials of time x (GPUs, or CPUs without any)")
 
 

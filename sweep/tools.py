@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import torch
 
 from datasets.base import SPLITS, DataError, Source
 from datasets.config import ConfigError, near, parse
-from sweep.folder import is_busy, lock
+from sweep.folder import is_busy, lock, size_of
 from sweep.ledger import Ledger
 from sweep.records import LEDGER, MANIFEST, Records, load
 from sweep.spec import settings_of
@@ -189,7 +188,7 @@ def clean_folder(directory: Path, features: bool, checkpoints: bool) -> Iterator
     """
     records = load(directory)
     for name in ("trials", "cache", "aim", "report"):
-        yield f"{name:8} {_size(directory / name) / 2**20:8.1f} MB"
+        yield f"{name:8} {size_of(directory / name) / 2**20:8.1f} MB"
     if not (features or checkpoints):
         yield "give some back with --features (computed again when asked for) or --checkpoints (all but the best)"
         return
@@ -197,7 +196,7 @@ def clean_folder(directory: Path, features: bool, checkpoints: bool) -> Iterator
         raise ConfigError(f"{directory}: is running; `sweep stop {directory}` first")
     with lock(directory):
         if features:
-            freed = _size(directory / "cache")
+            freed = size_of(directory / "cache")
             shutil.rmtree(directory / "cache", ignore_errors=True)
             yield f"features: {freed / 2**20:.1f} MB given back"
         if checkpoints:
@@ -216,12 +215,8 @@ def _drop_checkpoints(records: Records) -> int:
             continue
         for point in trial.checkpoints:
             path = records.directory / point.path
-            freed += _size(path)
+            freed += size_of(path)
             ledger.append({"event": "drop_checkpoint", "id": trial.id, "path": point.path})
             shutil.rmtree(path, ignore_errors=True)
     ledger.close()
     return freed
-
-
-def _size(path: Path) -> int:
-    return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(path) for name in names)

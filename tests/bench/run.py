@@ -24,6 +24,7 @@ from benches.rows import HEADER, Row, update, where
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 LETTERS = "cdeabf"  # what needs one quiet core first, what keeps all cores busy last
+SIZES = {"a": "nested", "b": "trials", "f": "pairs"}  # the option that scales a benchmark
 CALM = 1.5  # load below which a measurement begins
 
 
@@ -47,13 +48,15 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("letters", nargs="*", choices=[*LETTERS, []], help="which; all if none is named")
+    parser.add_argument("letters", nargs="*", help=f"which of {' '.join(sorted(LETTERS))}; all if none is named")
     parser.add_argument("--pairs", type=int, default=500, help="pretrainings of (f), each with one evaluation")
     parser.add_argument("--trials", type=int, default=20, help="pretrainings of (b)")
     parser.add_argument("--nested", type=int, default=4, help="nested trials of (a), about half a minute each")
     parser.add_argument("--wait", type=int, default=300, help=f"seconds to wait for a load below {CALM}")
     parser.add_argument("--dry", action="store_true", help="leave docs/benchmarks.md as it is")
     options = parser.parse_args()
+    if unknown := set(options.letters) - set(LETTERS):
+        parser.error(f"no benchmark '{min(unknown)}'; there are {' '.join(sorted(LETTERS))}")
     options.letters = options.letters or list(LETTERS)
     return options
 
@@ -70,9 +73,8 @@ def _measures(options: argparse.Namespace) -> dict[str, Callable[[], list[Row]]]
 
 
 def _command(letter: str, options: argparse.Namespace) -> str:
-    changed = {"a": ("nested", 4), "b": ("trials", 20), "f": ("pairs", 500)}.get(letter)
-    more = f" --{changed[0]} {getattr(options, changed[0])}" if changed and getattr(options, changed[0]) != changed[1] else ""
-    return f'make bench ARGS="{letter}{more}"'
+    size = SIZES.get(letter)
+    return f'make bench ARGS="{letter}{f" --{size} {getattr(options, size)}" if size else ""}"'
 
 
 def _calm(wait: int) -> float:

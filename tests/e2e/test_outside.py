@@ -19,7 +19,7 @@ from sweep.records import Records, load
 from trainables.core import state
 from trainables.core.config import resolve
 
-METHOD = '''"""Brightness: `scale` times the mean of the pixels, and a weight that has nothing to learn."""
+METHOD = '''"""Brightness: `scale` times the means of the rows of pixels, and a weight that has nothing to learn."""
 
 import torch
 from pydantic import Field
@@ -38,14 +38,14 @@ class Brightness(Method):
         super().__init__(cfg, spec)
         self.scale = cfg.scale
         self.weight = torch.nn.Parameter(torch.ones(1))
-        self.parts = {"all": 1, "half": 1}
+        self.parts = {"all": 4, "half": 4}
 
     def forward(self, batch):
         first, second = (self.encode(view)["all"] for view in batch.views)
         return {"loss": (first - second / self.weight.detach()).square().mean()}
 
     def encode(self, x):
-        level = self.scale * self.weight * x.flatten(1).mean(1, keepdim=True)
+        level = self.scale * self.weight * x.mean((1, 3))
         return {"all": level, "half": level / 2}
 
 
@@ -234,12 +234,12 @@ def encoded(model: Path, where: Path) -> str:
 
 def test_its_exported_encoder_serves_in_ten_lines_without_ray_and_aim(lab: Path, finished: Path) -> None:
     printed = ran(lab, "export", finished, lab / "model")
-    assert "lab.brightness, parts all (1), half (1)" in printed
+    assert "lab.brightness, parts all (4), half (4)" in printed
     assert sorted(file.name for file in (lab / "model").iterdir()) == ["meta.json", "model.safetensors"]
     shapes, _, total = encoded(lab / "model", lab).rpartition(" ")
-    assert shapes == "{'all': (3, 1), 'half': (3, 1)}"
+    assert shapes == "{'all': (3, 4), 'half': (3, 4)}"
     largest = max(by_scale(load(finished)), key=lambda scale: by_scale(load(finished))[scale]["lab.level/all/val/mean"])
-    assert float(total) == pytest.approx(3 * 0.25 * largest, rel=1e-2)
+    assert float(total) == pytest.approx(3 * 4 * 0.25 * largest, rel=1e-2)
 
 
 def test_an_exported_duet_serves_in_ten_lines_too(tmp_path: Path) -> None:

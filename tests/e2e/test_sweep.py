@@ -9,6 +9,7 @@ from runs import cheap, whole
 
 from sweep.records import load
 from sweep.run import extend, resume, run
+from sweep.search import Proposals
 
 
 def test_what_raises_diverges_or_dies_is_recorded_and_the_sweep_goes_on(tmp_path: Path) -> None:
@@ -87,6 +88,30 @@ def test_finished_trials_of_another_sweep_are_taken_over(tmp_path: Path) -> None
     taken = [trial for trial in records.trials.values() if trial.stage == "pretrain" and trial.origin]
     assert len(taken) == 4
     assert records.frame()["good/all/val/score"].notna().all()
+
+
+def test_the_sampler_learns_from_another_sweep_and_disk_ends_the_search(tmp_path: Path) -> None:
+    sampler = {"sampler": "tpe", "startup": 3}
+    run(cheap(search=sampler), tmp_path / "one", quiet=True, track=False)
+    budget = {"trials": 60, "disk_gb": 1e-6}
+    run(cheap(search=sampler, budget=budget, seed=5), tmp_path / "two", warm=tmp_path / "one", quiet=True, track=False)
+    records = load(tmp_path / "two")
+    assert [point["params"] for point in records.manifest["options"]["warm"]] == [
+        configuration.params for configuration in load(tmp_path / "one").configurations.values()
+    ]
+    cold = cheap(search=sampler, budget=budget, seed=5)
+    assert records.configurations[0].params != Proposals(cold).propose(0)[0]  # type: ignore[index]
+    assert records.finished
+    assert len(records.configurations) < 60
+    assert "budget.disk_gb" in records.warnings["disk"]
+
+
+def test_a_collapsed_representation_ends_its_trial(tmp_path: Path) -> None:
+    sweep = cheap(base={"train": {"collapse_rank": 4.5}}, budget={"trials": 1})
+    run(sweep, tmp_path / "sweep", quiet=True, track=False)
+    configuration = whole(tmp_path / "sweep").configurations[0]
+    assert configuration.state == "pruned"
+    assert "collapsed to an effective rank of" in configuration.reason
 
 
 def test_resuming_a_finished_sweep_does_nothing(tmp_path: Path) -> None:

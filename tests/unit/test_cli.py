@@ -14,7 +14,7 @@ from graphs import World, sweep_of
 
 from sweep import cli
 from sweep.cli import app, run_command
-from sweep.folder import create, is_busy, lock
+from sweep.folder import create, default_directory, is_busy, lock
 from sweep.ledger import Ledger
 from sweep.records import LEDGER, MANIFEST, load
 from trainables.core.load import names
@@ -86,7 +86,7 @@ def test_the_verbs_and_their_help(run: Run) -> None:
 def test_no_option_is_a_hyperparameter() -> None:
     """The command line does not grow with methods: everything of a sweep goes through --set."""
     assert set(inspect.signature(cli.run).parameters) == {
-        "name", "sets", "trials", "workers", "smoke", "directory", "data_root", "address", "reuse", "aim",
+        "name", "sets", "trials", "workers", "smoke", "directory", "data_root", "address", "reuse", "warm", "aim",
     }  # fmt: skip
 
 
@@ -268,3 +268,38 @@ def test_a_fault_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("sweep.listing.listing", broken)
     with pytest.raises(ZeroDivisionError):
         run_command(["ls"])
+
+
+def test_doctor_names_the_remedy_of_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from sweep import doctor
+
+    monkeypatch.setattr(doctor, "_ray", lambda: doctor.Finding("Ray starts", True))
+    monkeypatch.setattr(doctor, "_browser_free", lambda: doctor.Finding("Aim can be imported", True))
+    monkeypatch.delenv("SWEEP_DATA", raising=False)
+    assert run_command(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("ok  ") for line in lines)
+    assert any("`datasets` is" in line for line in lines)
+    monkeypatch.setenv("SWEEP_DATA", str(tmp_path / "nothere"))
+    monkeypatch.setattr(doctor, "SPACE_GB", 1e9)
+    monkeypatch.setitem(doctor.WANTED, "torch", "9.")
+    assert run_command(["doctor"]) == 1
+    bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD ")]
+    assert [line.split(" - ")[1] for line in bad] == [
+        "version 9.x is wanted; `make setup`",
+        "checkpoints need room; free some or use --dir",
+        "there is no such folder",
+    ]
+
+
+def test_a_new_sweep_of_a_taken_name_gets_a_number(tmp_path: Path) -> None:
+    first, second = sweep_of(name="same"), sweep_of(name="same", seeds=2)
+    assert default_directory(first, tmp_path) == tmp_path / "same"
+    create(tmp_path / "same", first, {})
+    assert default_directory(first, tmp_path) == tmp_path / "same", "the same sweep goes on"
+    assert default_directory(second, tmp_path) == tmp_path / "same-2"
+    create(tmp_path / "same-2", second, {})
+    assert default_directory(second, tmp_path) == tmp_path / "same-2"
+    assert default_directory(sweep_of(name="same", seeds=3), tmp_path) == tmp_path / "same-3"

@@ -435,6 +435,12 @@ def test_reuse_of_a_folder_that_holds_no_sweep(place: Path, refused: Refused) ->
     refused("run", sheet(place), "--dir", "out", "--reuse", "nothere", says=("nothere", "no such folder"))
 
 
+def test_warm_start_from_what_cannot_teach(finished: Path, place: Path, refused: Refused) -> None:
+    name = sheet(place, objectives=["min linear/all/val/top5"])
+    refused("run", name, "--dir", "out", "--warm", "nothere", says=("nothere", "no such folder"))
+    refused("run", name, "--dir", "out", "--warm", "done", says=("--warm done", "top1", "top5"))
+
+
 def test_verbs_on_a_sweep_with_wrong_arguments(finished: Path, refused: Refused) -> None:
     refused("logs", "done", "zz", says=("zz",))
     refused("logs", "done", "a", says=("a", "aa1", "ab2"))

@@ -43,6 +43,7 @@ class TrainConfig(Config):
     channels_last: bool = Field(False, description="memory format of images, faster on GPU")
     clip_norm: float | None = Field(None, gt=0, description="gradient clipping; None = none (DUET: none)")
     checkpoint_every: int = Field(5, ge=1, description="epochs between checkpoints; a kill loses at most so much")
+    collapse_rank: float = Field(1.05, ge=0, description="effective rank below which training is given up; 0 = never")
     validate_every: int = Field(0, ge=0, description="epochs between validation losses; 0 = never")
 
 

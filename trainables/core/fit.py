@@ -26,12 +26,14 @@ from trainables.core import dist, state
 from trainables.core.config import Resolved, TrainConfig
 from trainables.core.method import Method, Progress
 from trainables.core.optim import build_optimizer, set_lr
+from trainables.evals.collapse import effective_rank
 
+COLLAPSE_ITEMS = 256
 Ended = Literal["reached", "interrupted"]
 
 
 class Diverged(RuntimeError):
-    """The loss is not finite: going on is of no use, nor is trying again."""
+    """The loss is not finite, or the representation has collapsed: going on is of no use, nor is trying again."""
 
 
 class Listener(Protocol):
@@ -116,6 +118,7 @@ def fit(
         listener.epoch(epoch, metrics)
         stop = epoch < last and _agreed(listener.stop())
         if stop or epoch == last or epoch % config.train.checkpoint_every == 0:
+            metrics["effective_rank"] = run.check_collapse(epoch)
             path = directory / f"epoch-{epoch:04d}"
             digest = run.save(path, epoch)
             listener.checkpoint(epoch, path, digest, metrics)
@@ -238,6 +241,25 @@ class _Run:
             with self._precision():
                 totals.add(self.method(batch), len(index))
         return {f"val_{name}": value for name, value in totals.read().items()}
+
+    @torch.no_grad()
+    def check_collapse(self, epoch: int) -> float:
+        """The effective rank of clean training items, a sign that needs no labels.
+
+        Raises:
+            Diverged: it is below `train.collapse_rank`.
+        """
+        index = torch.arange(min(COLLAPSE_ITEMS, len(self.source)))
+        fetched = self.source.fetch(index, generator(self.config.seed, epoch, -3)).to(self.device)
+        self.method.eval()
+        with self._precision():
+            z = self.method.encode(self.views.clean(fetched).views[0])["all"]
+        if not torch.isfinite(z).all():
+            raise Diverged(f"the features are not finite in epoch {epoch}")
+        rank = effective_rank(z.float().cpu())
+        if rank < self.train.collapse_rank:
+            raise Diverged(f"the representation collapsed to an effective rank of {rank:.2f} in epoch {epoch}")
+        return rank
 
     def _precision(self) -> contextlib.AbstractContextManager[None]:
         if self.train.precision == "bf16":

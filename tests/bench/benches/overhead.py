@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from benches.rows import Row
 from benches.sweeps import begun, clocked, events, no_op
-
 from sweep.records import load
 from sweep.run import run
 from sweep.spec import Sweep
@@ -59,7 +59,7 @@ def nested(trials: int) -> float:
     return float(json.loads(output.strip().splitlines()[-1])["seconds_per_trial"])
 
 
-def measure_marginal(small: int = 10, large: int = 40, trials: int = 4) -> list[Row]:
+def measure_marginal(small: int = 10, large: int = 100, trials: int = 4) -> list[Row]:
     """The promise in seconds, and against nesting."""
     usual = nested(trials)
     with_aim, without = marginal(small, large, track=True), marginal(small, large, track=False)

@@ -7,11 +7,11 @@ import time
 
 import numpy as np
 import torch
-from benches.rows import Row
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms as tv
 
+from benches.rows import Row
 from datasets.base import Spec
 from datasets.memory import MemorySource
 from datasets.views import Views, ViewsConfig

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benches.rows import Row
 
+from benches.rows import Row
 from datasets.base import Batch
 from trainables.core.config import Resolved, resolve
 from trainables.core.fit import Silent, fit, generator

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benches.rows import Row
 
+from benches.rows import Row
 from datasets.base import Batch, Source, Split
 from trainables.core import state
 from trainables.core.config import Resolved, resolve

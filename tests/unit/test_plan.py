@@ -1,0 +1,176 @@
+"""The plan: identities, order of evaluations, resources, and what it warns of."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from datasets.config import ConfigError
+from sweep import plan as planning
+from sweep.plan import Plan, requirement
+from sweep.space import Choice, Float
+from sweep.spec import Sweep, build, with_settings
+from trainables.core.config import resolve
+from trainables.evals.base import Needs
+
+POINT = {"method.lambda": 10.0, "method.bins": 8, "method.kappa": 3.0}
+
+
+SWEEP: dict[str, Any] = {
+    "name": "small",
+    "method": "duet",
+    "data": "digits",
+    "base": {
+        "method": {"encoder": {"name": "narrow_cifar10_resnet8"}, "head_hidden": 8, "head_out": 8, "target": "vm"},
+        "views.tx": ["sca", "rot"],
+        "train": {"epochs": 2, "warmup_epochs": 0, "batch_size": 64},
+        "data.limit": 200,
+    },
+    "space": {
+        "method.lambda": {"float": [1, 1e4], "log": True},
+        "method.bins": {"choice": [4, 8]},
+        "method.kappa": {"float": [1, 12]},
+    },
+    "known": [POINT],
+    "objectives": ["max linear/all/val/top1", "max transform_parameter/all/val/rot_r2"],
+    "evals": {"linear": {}, "knn": {}, "transform_parameter": {"parts": ["*"]}, "equivariance_roll": {}},
+    "budget": {"trials": 3},
+}
+
+
+def small(**settings: Any) -> Sweep:
+    return with_settings(build(SWEEP, "test"), settings, "test")
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return Plan(small(), None)
+
+
+def test_identity_is_of_the_whole_configuration(plan: Plan) -> None:
+    id_, config = plan.pretraining(POINT, seed=0)
+    assert plan.pretraining(dict(reversed(POINT.items())), seed=0) == (id_, config)
+    assert resolve(config).dump() == config
+    others = [plan.pretraining(POINT, seed=1)[0], plan.pretraining({**POINT, "method.lambda": 10.5}, seed=0)[0]]
+    for key, value in (("train.weight_decay", 0.0), ("views.options.sca.scale_min", 0.5), ("data.split_seed", 1)):
+        others.append(Plan(small(**{key: value}), None).pretraining(POINT, seed=0)[0])
+    assert len({id_, *others}) == 1 + len(others)
+    same = Plan(small(**{"train.momentum": 0.9, "budget.trials": 2}), None).pretraining(POINT, seed=0)[0]
+    assert same == id_, "a default written out, or more trials, is the same pretraining"
+
+
+def test_identity_follows_the_version_of_the_code(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plan.pretraining(POINT, seed=0)[0]
+    monkeypatch.setattr("trainables.duet.DUET.VERSION", 99)
+    assert plan.pretraining(POINT, seed=0)[0] != before
+
+
+def test_identity_of_an_evaluation(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = plan.pretraining(POINT, seed=0)[1]
+    nodes = {node.key: node for node in plan.evaluations(config)}
+    assert set(nodes) == set(plan.sweep.evals)
+    linear = nodes["linear"].id_of
+    again = {node.key: node for node in plan.evaluations(config)}["linear"].id_of
+    assert linear("a", 3) == again("a", 3)
+    changed = Plan(small(**{"evals.linear": {"limit": 50}}), None).evaluations(config)
+    monkeypatch.setattr("trainables.evals.linear.VERSION", 99)
+    newer = {node.key: node for node in plan.evaluations(config)}["linear"].id_of
+    ids = [linear("a", 3), linear("b", 3), linear("a", 4), nodes["knn"].id_of("a", 3), newer("a", 3)]
+    ids.append({node.key: node for node in changed}["linear"].id_of("a", 3))
+    assert len(set(ids)) == len(ids)
+    assert plan.features_id("a", 3, []) not in ids
+
+
+def test_metrics_are_those_every_point_yields(plan: Plan) -> None:
+    assert "linear/all/val/top1" in plan.metrics
+    assert "transform_parameter/group/test/rot_r2" in plan.metrics
+    with_none = with_settings(small(), {"space.method.bins": {"choice": [0, 8]}}, "test")
+    with pytest.raises(ConfigError, match=r"equivariance_roll: needs 'roll' capability.*\(at .*method\.bins=0"):
+        Plan(with_none, None)
+
+
+def test_a_corner_that_cannot_be_built_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"method\.bins: 7 bins.*\(at .*method\.bins=7"):
+        Plan(with_settings(small(), {"space.method.bins": {"choice": [8, 7]}}, "test"), None)
+
+
+def applied(key: str, *after: str) -> planning.Applied:
+    module = SimpleNamespace(NEEDS=Needs(after=after))
+    return planning.Applied(key, key, module, SimpleNamespace())  # type: ignore[arg-type]
+
+
+def test_evaluations_come_after_those_they_read() -> None:
+    given = [applied("c", "b", "a"), applied("a"), applied("b", "a")]
+    assert [one.key for one in planning._ordered(given)] == ["a", "b", "c"]
+    with pytest.raises(ConfigError, match=r"evals\.b: reads the result of 'a'; add it to evals"):
+        planning._ordered([applied("b", "a")])
+    with pytest.raises(ConfigError, match="wait for each other"):
+        planning._ordered([applied("a", "b"), applied("b", "a")])
+
+
+def test_resources_bound_what_runs_at_once() -> None:
+    plan = Plan(
+        small(**{"resources.pretrain": {"cpu": 2, "gpu": 0.5, "memory_gb": 4}, "resources.evaluation": {"cpu": 1}}),
+        None,
+    )
+    assert requirement(plan.sweep, "pretrain") == {"CPU": 2, "GPU": 0.5, "memory": 4 * 2**30}
+    assert requirement(plan.sweep, "evaluation") == {"CPU": 1}
+    assert plan.check_resources({"CPU": 16, "GPU": 2, "memory": 64 * 2**30}) == 4
+    assert plan.check_resources({"CPU": 16, "GPU": 2, "memory": 8 * 2**30}) == 2
+    assert plan.check_resources({"CPU": 3, "GPU": 2, "memory": 64 * 2**30}) == 1
+    with pytest.raises(ConfigError, match=r"one pretraining needs 0\.5 GPU, there are 0"):
+        plan.check_resources({"CPU": 16, "memory": 64 * 2**30})
+
+
+def test_a_worker_group_counts_with_all_its_workers() -> None:
+    plan = Plan(small(**{"resources.workers": 3}), None)
+    assert requirement(plan.sweep, "pretrain") == {"CPU": 3}
+    assert requirement(plan.sweep, "evaluation") == {"CPU": 1}
+    with pytest.raises(ConfigError, match=r"needs 3 CPU \(3 workers x 1\), there are 2"):
+        plan.check_resources({"CPU": 2})
+
+
+def test_counts_and_price(plan: Plan) -> None:
+    many = Plan(small(**{"budget.trials": 10, "seeds": 3, "rungs": [0.5]}), None)
+    evaluations = 30 * (len(many.sweep.evals) + 2)
+    assert many.counts() == {"configurations": 10, "pretrainings": 30, "evaluations": evaluations}
+    assert plan.price(steps=1) > 0
+
+
+def test_what_works_but_is_odd_is_said_once() -> None:
+    odd = small(**{"method.target": "ga", "objectives": ["min linear/all/val/top1"]})
+    notes = Plan(odd, None).warnings
+    assert [note for note in notes if "'vm' fits" in note] == [notes[0]]
+    assert [note for note in notes if "max is better" in note]
+    assert len(notes) == 2
+    assert all(f"note      {note}" in " ".join(Plan(odd, None).describe()) for note in notes)
+
+
+def test_the_plan_says_all_a_person_asks(plan: Plan) -> None:
+    text = "\n".join(plan.describe())
+    for fragment in ("duet on digits", "method.lambda in [1, 10000] log", "max linear/all/val/top1", "knn", "3 config"):
+        assert fragment in text
+
+
+def test_a_searched_method_builds_each_of_them() -> None:
+    sweep = Sweep(
+        name="both",
+        method="duet",
+        data="digits",
+        base={"method.encoder.name": "narrow_cifar10_resnet8", "views.tx": ["rot"]},
+        space={
+            "method": Choice(["duet", "simclr"]),
+            "method.kappa": Float(1, 9, when={"method": "duet"}),
+            "method.temperature": Float(0.1, 1),
+        },
+        objectives=("max linear/all/val/top1",),  # type: ignore[arg-type]
+        evals={"linear": {}},  # type: ignore[dict-item]
+    )
+    plan = Plan(sweep, None)
+    names = {plan.resolve({"method": name, "method.temperature": 0.5}, 0).method_name for name in ("duet", "simclr")}
+    assert names == {"duet", "simclr"}
+    assert plan.metrics == {
+        f"linear/all/{split}/{name}" for split in ("val", "test") for name in ("top1", "top5", "chance")
+    }
