@@ -21,7 +21,7 @@ from torch import Tensor
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # of a parameter's unit: a number; a turn, 0 and 1 the same; one of two values; one of four quarter turns
-Kind = Literal["continuous", "circular", "binary", "quarter"]
+Kind = Literal["continuous", "circular", "binary", "zero_one", "quarter"]
 
 
 class DataError(RuntimeError):

@@ -99,7 +99,7 @@ class Views:
             spec,
             shape=self.target,
             params={**spec.params, **{code: reader.dims for code, reader in readers.items()}},
-            kinds={**spec.kinds, **{code: reader.kind for code, reader in readers.items()}},
+            kinds={**spec.kinds, **{code: reader.coding for code, reader in readers.items()}},
             views=self.cfg.count,
         )
 

@@ -137,7 +137,7 @@ class Graph:
                     self._rungs[index].append(configuration.rungs[epoch])
             if configuration.state == "complete" and len(configuration.values) != len(self.sweep.objectives):
                 self.emit({"event": "reopen", "number": configuration.number})  # an objective was added
-                self.proposals.reopen(configuration)
+                self.proposals.reopen()
         for configuration in list(self.records.configurations.values()):
             for id_ in configuration.trials:
                 self._take_up(self.records.trials[id_])
@@ -219,10 +219,8 @@ class Graph:
         if proposed is None:
             self.closed = True
             return
-        params, source = proposed
-        planned = self._pretrainings(params)
-        ids = [id_ for id_, _ in planned]
-        self.emit({"event": "configuration", "number": number, "params": params, "source": source, "trials": ids})
+        ids = [id_ for id_, _ in self._pretrainings(proposed.params)]
+        self.emit({"event": "configuration", "number": number, "trials": ids, **proposed._asdict()})
         configuration = self.records.configurations[number]
         self._own(configuration)
         for id_ in ids:
@@ -268,7 +266,7 @@ class Graph:
             lost = configuration.state == "failed" or (configuration.state == "pruned" and not configuration.rungs)
             if lost and again.intersection(configuration.trials):
                 self.emit({"event": "reopen", "number": configuration.number})
-                self.proposals.reopen(configuration)
+                self.proposals.reopen()
         return len(failed)
 
     # -- launching -----------------------------------------------------------------------------------------------

@@ -102,6 +102,8 @@ class Plan:
         for key, value in params.items():
             put(values, "method.name" if key == "method" else key, value, "space")
         values["seed"] = seed
+        if isinstance(values.get("init"), str):
+            values["init"] = str(Path(values["init"]).resolve())  # processes of a trial work in other folders
         return resolve(values)
 
     def spec(self, resolved: Resolved) -> Spec:

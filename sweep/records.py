@@ -95,7 +95,7 @@ class Configuration:
 
     Attributes:
         params: name in the space -> value (only the sampled ones).
-        source: "known" | "enqueued" | "warm" | "sampler".
+        source: "known" | "enqueued" | "warm" | "sampler". notes: what the sampler keeps on it.
         trials: pretraining ids, one per seed.
         rungs: epoch -> objective values, means over seeds.
         values: final objective values, in the order of the sweep's objectives; [] while there are none.
@@ -114,6 +114,7 @@ class Configuration:
     spread: list[float] = field(default_factory=list)
     violation: float | None = None
     reason: str = ""
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Records:
@@ -225,7 +226,11 @@ class Records:
 
     def _on_configuration(self, event: Event) -> None:
         self.configurations[event["number"]] = Configuration(
-            number=event["number"], params=event["params"], source=event["source"], trials=event["trials"]
+            number=event["number"],
+            params=event["params"],
+            source=event["source"],
+            trials=event["trials"],
+            notes=event.get("notes", {}),
         )
 
     def _on_trial(self, event: Event) -> None:

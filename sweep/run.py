@@ -48,7 +48,7 @@ def run(
     asked = load_sweep(sweep, sets, smoke) if isinstance(sweep, str) else sweep.checked()
     where = Path(directory) if directory else default_directory(asked, Path("runs"))
     options: dict[str, Any] = {"data_root": _absolute(data_root), "address": address, "track": track}
-    options["reuse"] = _absolute(reuse)
+    options["reuse"] = str(load(reuse).directory.resolve()) if reuse else None
     options["warm"] = warm_points(asked, load(warm)) if warm else []  # copied: a resumed search must know the same
     plan = _plan(asked, data_root)
     for line in plan.describe() if not quiet else ():

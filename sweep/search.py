@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import (
@@ -31,8 +32,17 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 PAST = 500  # asking with two objectives costs 31 ms at 500 past trials and 89 ms at 1000
+NOTES = "NSGAIISampler:"  # what a sampler keeps on a trial and needs again: the number of its generation
 IN_RANGE = "in range"
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+class Proposal(NamedTuple):
+    """A configuration to try: its parameters, where they come from, and what the sampler noted of it."""
+
+    params: dict[str, Any]
+    source: str
+    notes: dict[str, Any]
 
 
 class Proposals:
@@ -47,23 +57,25 @@ class Proposals:
         ]
         self.space = in_order(sweep.space)
         self.points = grid(sweep.space) if sweep.search.sampler == "grid" else None
-        self._past = [] if records is None else list(records.configurations.values())
+        self._configurations: dict[int, Configuration] = {} if records is None else records.configurations
         self._rebuild()
 
-    def propose(self, number: int, enqueued: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], str] | None:
-        """The parameters of configuration `number` and their source; None when a grid is used up."""
+    def propose(self, number: int, enqueued: Mapping[str, Any] | None = None) -> Proposal | None:
+        """Configuration `number`; None when a grid is used up."""
         fixed, source = enqueued, "enqueued"
-        if fixed is None and number < len(self.sweep.known):
-            fixed, source = self.sweep.known[number], "known"
+        sources = Counter(configuration.source for configuration in self._configurations.values())
+        if fixed is None and sources["known"] < len(self.sweep.known):
+            fixed, source = self.sweep.known[sources["known"]], "known"
         elif fixed is None and self.points is not None:
-            place = number - len(self.sweep.known)
-            if place >= len(self.points):
+            if sources["grid"] >= len(self.points):
                 return None
-            fixed, source = self.points[place], "grid"
+            fixed, source = self.points[sources["grid"]], "grid"
         if fixed is not None:
             params = {key: fixed[key] for key, dimension in self.space if active(dimension, fixed)}
-            self._add(number, params, TrialState.RUNNING)
-            return params, source
+            self._add(number, params, {})
+            return Proposal(params, source, {})
+        if self.sweep.search.sampler == "nsga2":
+            self._rebuild()  # it also keeps parents on the study itself: never have what a restart would not have
         self.study.sampler = self._sampler(number)
         trial = self.study.ask()
         params = {}
@@ -71,11 +83,12 @@ class Proposals:
             if active(dimension, params):
                 params[key] = _suggest(trial, key, dimension)
         self._numbers[number] = trial.number
-        return params, "sampler"
+        noted = self.study.trials[trial.number].system_attrs
+        return Proposal(params, "sampler", {key: value for key, value in noted.items() if key.startswith(NOTES)})
 
     def tell(self, configuration: Configuration) -> None:
         """Hand over how a configuration ended; nothing is ever left RUNNING."""
-        self._past.append(configuration)
+        self._configurations[configuration.number] = configuration
         number = self._numbers.pop(configuration.number)
         trial = optuna.trial.Trial(
             self.study, self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
@@ -91,10 +104,8 @@ class Proposals:
         if self._told > PAST + 100:
             self._rebuild()
 
-    def reopen(self, configuration: Configuration) -> None:
-        """Forget what was told of a configuration, which will be told again."""
-        self._past = [past for past in self._past if past.number != configuration.number]
-        self._past.append(configuration)
+    def reopen(self) -> None:
+        """Forget what was told of configurations that the records have as running again."""
         self._rebuild()
 
     def _rebuild(self) -> None:
@@ -102,15 +113,13 @@ class Proposals:
         directions = [towards[objective.direction] for objective in self.sweep.objectives]
         self.study = optuna.create_study(directions=directions, sampler=optuna.samplers.RandomSampler(seed=0))
         self._numbers: dict[int, int] = {}
-        latest = {configuration.number: configuration for configuration in self._past}
-        over = [number for number, past in latest.items() if self._is_told(past)]
+        over = [number for number, past in self._configurations.items() if self._is_told(past)]
         kept = set(sorted(over)[-PAST:])
-        self._past = [latest[n] for n in sorted(latest)]
         for configuration in self._warm[-PAST:]:
             self.study.add_trial(frozen(self.sweep, configuration))
-        for configuration in self._past:
+        for _, configuration in sorted(self._configurations.items()):
             if not self._is_told(configuration):
-                self._add(configuration.number, configuration.params, TrialState.RUNNING)
+                self._add(configuration.number, configuration.params, configuration.notes)
             elif configuration.number in kept:
                 self.study.add_trial(frozen(self.sweep, configuration))
         self._told = len(kept)
@@ -120,9 +129,13 @@ class Proposals:
         whole = len(configuration.values) == len(self.sweep.objectives)
         return configuration.state != "running" and (whole or configuration.state != "complete")
 
-    def _add(self, number: int, params: Mapping[str, Any], state: TrialState) -> None:
+    def _add(self, number: int, params: Mapping[str, Any], notes: dict[str, Any]) -> None:
         encoded, distributions = encode(self.sweep, params)
-        self.study.add_trial(create_trial(state=state, params=encoded, distributions=distributions))
+        self.study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING, params=encoded, distributions=distributions, system_attrs=dict(notes)
+            )
+        )
         self._numbers[number] = len(self.study.get_trials(deepcopy=False)) - 1
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
@@ -170,6 +183,7 @@ def frozen(sweep: Sweep, configuration: Configuration) -> optuna.trial.FrozenTri
         distributions=distributions,
         intermediate_values={epoch: values[0] for epoch, values in configuration.rungs.items()} if one else None,
         constraints=_constraints(configuration) or None,
+        system_attrs=dict(configuration.notes),
         user_attrs={"configuration": configuration.number, "source": configuration.source},
     )
 

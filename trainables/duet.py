@@ -171,6 +171,11 @@ def _check_code(code: str, cfg: Options, spec: Spec) -> None:
         warnings.warn(
             f"method.target: both ends of '{code}' are one image but far apart for 'ga'; 'vm' fits", stacklevel=3
         )
+    if cfg.target == "vm" and kind == "zero_one":
+        raise ConfigError(
+            f"method.target: 0 and 1 of '{code}' are the same angle for 'vm', so nothing could be learned; "
+            f"choose 'ga', or leave out views.options.{code}.zero_one"
+        )
     if cfg.target == "vm" and kind == "continuous":
         warnings.warn(f"method.target: the ends of '{code}' differ but are one angle for 'vm'; 'ga' fits", stacklevel=3)
 

@@ -75,6 +75,11 @@ class Transform(ABC):
         return self.kind in ("circular", "quarter")
 
     @property
+    def coding(self) -> Kind:
+        """How its unit is to be read: its kind, but 0/1 apart from the usual 0.25/0.75 of a binary one."""
+        return "zero_one" if self.binary and getattr(self.cfg, "zero_one", False) else self.kind
+
+    @property
     def binary(self) -> bool:
         """Whether `unit` takes only two values."""
         return self.kind == "binary"

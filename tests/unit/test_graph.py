@@ -198,7 +198,7 @@ def test_constraints_are_told_as_violations() -> None:
         assert trial.constraints == {"constraints": configuration.violation}
 
 
-def test_known_points_come_first_and_points_given_by_hand_next() -> None:
+def test_points_given_by_hand_come_next_and_push_no_known_point_out() -> None:
     world = World(sweep_of(known=[{"method.x": 0.25}], budget={"trials": 4}))
     world.graph.enqueue([{"method.x": 0.75}])
     first = world.launch()
@@ -206,7 +206,7 @@ def test_known_points_come_first_and_points_given_by_hand_next() -> None:
     assert first is not None
     assert second is not None
     sources = [(c.params["method.x"], c.source) for c in world.records.configurations.values()]
-    assert sources == [(0.75, "enqueued"), sources[1]]
+    assert sources == [(0.75, "enqueued"), (0.25, "known")]
 
 
 def test_the_same_point_twice_is_computed_once() -> None:

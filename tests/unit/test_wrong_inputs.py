@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -303,6 +304,34 @@ def test_sweep(case: str, place: Path, refused: Refused, monkeypatch: pytest.Mon
     assert not (place / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("def (", "SyntaxError"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("X = 1", "defines no"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["method", "dataset", "evaluation"])
+def test_a_module_of_ones_own_that_is_broken(
+    kind: str, text: str, says: str, place: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"broken_{kind}_{says.replace(' ', '')}"
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (place / name).mkdir()
+    (place / name / "one.py").write_text(text)
+    mine = f"{name}.one"
+    base = {key: value for key, value in SHEET["base"].items() if key != "method"}
+    changes: dict[str, dict[str, Any]] = {
+        "method": {"method": mine, "base": base},
+        "dataset": {"data": mine},
+        "evaluation": {"evals": {"linear": {}, mine: {}}},
+    }
+    refused("run", sheet(place, **changes[kind]), "--dir", "out", says=(kind, mine, says))
+
+
 def test_more_workers_than_the_machine_has(refused: Refused) -> None:
     refused("run", "demo", "--workers", "4000", says=("4000 CPU", "4000 workers x 1", "--workers"))
     refused("run", "demo", "--workers", "0", says=("workers", "greater than or equal to 1"))
@@ -430,7 +459,6 @@ def test_run_into_a_folder_that_cannot_be_written(place: Path, refused: Refused)
     refused("run", name, "--dir", "/proc/sweep", says=("/proc/sweep", "cannot be written", "--dir"))
 
 
-@pytest.mark.xfail(strict=True, reason="the folder is made before --reuse is looked at")
 def test_reuse_of_a_folder_that_holds_no_sweep(place: Path, refused: Refused) -> None:
     refused("run", sheet(place), "--dir", "out", "--reuse", "nothere", says=("nothere", "no such folder"))
 

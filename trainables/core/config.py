@@ -85,9 +85,17 @@ class Resolved:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What a trial's digest is made of: the dump and the versions of the code that computes it."""
+        """What a trial's digest is made of: the dump and the versions of the code that computes it.
+
+        A checkpoint to start from counts by its content, not by its place.
+        """
         versions = {"method": self.method_class.VERSION, "data": getattr(self.data_module, "VERSION", 1)}
-        return {**self.dump(), "versions": versions}
+        start = None
+        if self.init:
+            from trainables.core.state import read_meta
+
+            start = read_meta(Path(self.init)).digest
+        return {**self.dump(), "init": start, "versions": versions}
 
     def source(self, root: Path | None, split: Split) -> Source:
         """The data of one split."""
@@ -113,9 +121,7 @@ def resolve(values: dict[str, Any]) -> Resolved:
     method_name, method_values = _named(sections.method, "method")
     data_name, data_values = _named(sections.data, "data")
     method_module, data_module = load("method", method_name), load("dataset", data_name)
-    method_class = getattr(method_module, "METHOD", None)
-    if method_class is None:
-        raise ConfigError(f"method '{method_name}': {method_module.__name__} defines no METHOD")
+    method_class = method_module.METHOD
     return Resolved(
         method_name=method_name,
         data_name=data_name,

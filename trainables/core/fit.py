@@ -257,7 +257,7 @@ class _Run:
         if not torch.isfinite(z).all():
             raise Diverged(f"the features are not finite in epoch {epoch}")
         rank = effective_rank(z.float().cpu())
-        if rank < self.train.collapse_rank:
+        if z.shape[1] > 1 and rank < self.train.collapse_rank:  # a single number always has rank 1
             raise Diverged(f"the representation collapsed to an effective rank of {rank:.2f} in epoch {epoch}")
         return rank
 

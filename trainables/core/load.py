@@ -24,6 +24,12 @@ NOT_A_NAME: dict[Kind, set[str]] = {
     "evaluation": {"base", "features", "probes"},
     "space": set(),
 }
+NEEDED: dict[Kind, tuple[str, ...]] = {
+    "method": ("METHOD",),
+    "dataset": ("Config", "open"),
+    "evaluation": ("Config", "NEEDS", "VERSION", "METRICS", "requests", "metrics", "run"),
+    "space": ("SWEEP",),
+}
 ROOT = Path(__file__).parents[2]
 
 
@@ -58,6 +64,17 @@ def load(kind: Kind, name: str) -> ModuleType:
     """Import the module that `name` means.
 
     Raises:
-        ConfigError: no such module.
+        ConfigError: no such module, one of the user's that fails to import, or one that lacks what its kind needs.
     """
-    return importlib.import_module(path_of(kind, name))
+    path = path_of(kind, name)
+    try:
+        module = importlib.import_module(path)
+    except Exception as error:
+        if path != name:
+            raise  # a fault of the project, to be seen with its traceback
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ConfigError(f"{kind} '{name}': cannot be imported: {reason}") from error
+    for needed in NEEDED[kind]:
+        if not hasattr(module, needed):
+            raise ConfigError(f"{kind} '{name}': {path} defines no {needed}")
+    return module

@@ -57,6 +57,7 @@ OF_KIND: dict[Kind, tuple[str, ...]] = {
     "circular": ("r2", "angle_error"),
     "continuous": ("r2",),
     "binary": ("auc", "accuracy"),
+    "zero_one": ("auc", "accuracy"),
     "quarter": ("accuracy",),
 }
 
@@ -133,7 +134,7 @@ def _fit(kind: Kind, train: Features, part: str, code: str, seed: int) -> Linear
     x, target = train.parts[part], targets(kind, train.units[code])
     if kind in ("circular", "continuous"):
         return ridge(x, target, held_out)
-    return classifier(x, target, 2 if kind == "binary" else 4, held_out)
+    return classifier(x, target, 4 if kind == "quarter" else 2, held_out)
 
 
 def targets(kind: Kind, unit: Tensor) -> Tensor:
@@ -143,7 +144,7 @@ def targets(kind: Kind, unit: Tensor) -> Tensor:
         return torch.cat([angle.cos(), angle.sin()], 1)
     if kind == "continuous":
         return unit.double()
-    return (unit[:, 0] > 0.5).long() if kind == "binary" else (4 * unit[:, 0]).floor().long().clamp(0, 3)
+    return (4 * unit[:, 0]).floor().long().clamp(0, 3) if kind == "quarter" else (unit[:, 0] > 0.5).long()
 
 
 def measure(kind: Kind, predicted: Tensor, unit: Tensor) -> dict[str, float]:

@@ -83,11 +83,14 @@ def measure_efficiency(trials: int = 20, seconds: float = 10.0) -> list[Row]:
         records = load(directory)
         ends = [end for end in events(directory, "end") if records.trials[end["id"]].stage == "pretrain"]
         compute = sum(epoch["seconds"] for end in ends for epoch in records.progress(end["id"]))
+        held = sum(trial.seconds for trial in records.trials.values() if trial.stage == "pretrain") - compute
+        judged = sum(trial.seconds for trial in records.trials.values() if trial.stage != "pretrain")
     first, last, slots = min(map(begun, ends)), max(end["time"] for end in ends), os.cpu_count() or 1
     efficiency = compute / (slots * (last - first))
     beside = (
         f"{len(ends)} pretrainings of {compute / len(ends):.1f} s ({alone * epochs:.1f} s alone) in {slots} slots, "
-        f"{last - first:.0f} s from the first step; {first - begin:.0f} s before it"
+        f"{last - first:.0f} s from the first step; {first - begin:.0f} s before it. Not counted as compute: "
+        f"{held:.1f} s of opening and saving, {judged:.1f} s of judging"
     )
     return [Row("b, busy slots", efficiency, "of 1", ">= 0.85", beside)]
 
