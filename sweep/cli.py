@@ -187,14 +187,17 @@ def watch(directory: Dir, every: Annotated[float, typer.Option(help="seconds")] 
     from sweep.records import load
 
     seen: set[int] = set()
+    view = Watch(load(directory), 1, quiet=True)
     while True:
-        records = load(directory)
         busy = is_busy(directory)
+        records = view.records = load(directory)
         for number, configuration in records.configurations.items():
             if configuration.state != "running" and number not in seen:
                 seen.add(number)
-                Watch(records, 1).console.print(describe(records, configuration))
-        print(Watch(records, 1, quiet=True).line(), flush=True)
+                view.say(describe(records, configuration))
+        view.say(view.line())
+        if view.console.quiet:  # nobody reads any more
+            return
         if not busy:
             print("finished" if records.finished else f"no driver is at work; `sweep resume {directory}` goes on")
             return

@@ -52,7 +52,8 @@ def connect(address: str | None, dashboard: bool, cpus: int | None = None, say: 
     if address is not None:
         options["address"] = address
     else:
-        options.update(num_cpus=cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1")
+        # "local": never join a cluster that happens to run here, or that $RAY_ADDRESS names
+        options.update(address="local", num_cpus=cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1")
     for attempt in range(3):
         try:
             ray.init(**options)
@@ -89,6 +90,13 @@ def _environment(address: str | None) -> dict[str, str]:
     if address not in (None, "auto", "local"):
         found["RAY_ADDRESS"] = str(address)
     return found
+
+
+def nodes() -> list[dict[str, float]]:
+    """Resources of each living node."""
+    import ray
+
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
 class Capacity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -18,12 +19,20 @@ if TYPE_CHECKING:
 EVERY = 10.0  # seconds between status lines where the output is no terminal
 
 
+class _Console(Console):
+    """A console whose reader may go away, which ends nothing but the output."""
+
+    def on_broken_pipe(self) -> None:
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+
+
 class Watch:
     """Prints the events of a driver. Usable as its `watch` argument."""
 
     def __init__(self, records: Records, slots: int, quiet: bool = False) -> None:
         self.records, self.slots, self.quiet = records, slots, quiet
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = _Console(highlight=False, soft_wrap=True)
         self.began = self.printed = time.monotonic()
         self.finished_before = self._over()
         self._status: Status | None = None
@@ -39,24 +48,25 @@ class Watch:
 
     def close(self) -> None:
         """Take the status line away."""
-        if self._status is not None:
-            self._status.stop()
+        with suppress(OSError):
+            if self._status is not None:
+                self._status.stop()
 
     def _on_told(self, event: dict[str, Any]) -> None:
         configuration = self.records.configurations[event["number"]]
-        self._print(describe(self.records, configuration))
+        self.say(describe(self.records, configuration))
 
     def _on_end(self, event: dict[str, Any]) -> None:
         trial = self.records.trials[event["id"]]
         if event.get("failure"):
             again = "tried again" if trial.status == "waiting" else "given up"
-            self._print(f"[red]{label(self.records, trial)} failed, {again}:[/] {escape(event['reason'])}")
+            self.say(f"[red]{label(self.records, trial)} failed, {again}:[/] {escape(event['reason'])}")
 
     def _on_warning(self, event: dict[str, Any]) -> None:
-        self._print(f"[yellow]note:[/] {escape(event['text'])}")
+        self.say(f"[yellow]note:[/] {escape(event['text'])}")
 
     def _on_interrupt(self, event: dict[str, Any]) -> None:
-        self._print("stopping: running trials write a checkpoint after their epoch (once more to stop at once)")
+        self.say("stopping: running trials write a checkpoint after their epoch (once more to stop at once)")
 
     def _on_tick(self, event: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -64,10 +74,14 @@ class Watch:
             self._status.update(self.line())
         elif now - self.printed > EVERY:
             self.printed = now
-            self._print(self.line())
+            self.say(self.line())
 
-    def _print(self, text: str) -> None:
-        self.console.print(text)
+    def say(self, text: str) -> None:
+        """Print a line of markup; nothing from the time on when the output cannot be written any more."""
+        try:
+            self.console.print(text)
+        except OSError:
+            self.console.quiet = True
 
     def line(self) -> str:
         """Trials done, running, waiting; the best so far; the time left."""

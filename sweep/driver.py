@@ -27,13 +27,14 @@ from ray.tune.search import Searcher
 from sweep.cluster import Capacity
 from sweep.folder import size_of, write_record
 from sweep.graph import Graph, Job, Outcome
-from sweep.ledger import Event, Ledger
+from sweep.ledger import Event, Ledger, LedgerError
 from sweep.plan import Plan, requirement
 from sweep.records import LEDGER, Records, Stage
 from sweep.tracking import Tracker
 from trainables.core.worker import work
 
 DURABLE = {"configuration", "end", "told", "verdict"}
+RECORDED = {"trial", "start", "checkpoint", "drop_checkpoint", "end", "retry"}
 TICK = 0.5  # seconds between looks at the folder's stop file
 WEIGH = 15.0  # seconds between sums of the folder's size
 
@@ -68,6 +69,8 @@ class Driver:
         self.outcomes: dict[str, dict[str, Any]] = {}
         self.seen: dict[str, int] = {}
         self.stopping = False
+        self.interrupted = False
+        self._told_so = False
         self.broken: BaseException | None = None
         self._ticked = 0.0
         self._weighed = 0.0
@@ -83,7 +86,6 @@ class Driver:
         Raises:
             whatever broke the driver itself, after Tune was ended in order; the folder is whole in any case.
         """
-        self.stop_file.unlink(missing_ok=True)
         self.emit({"event": "session"})
         self.graph.start()
         storage = Path(tempfile.mkdtemp(prefix="sweep-tune-"))
@@ -97,6 +99,11 @@ class Driver:
         if self.broken is not None:
             raise self.broken
         if self.graph.done and not self.stopping:
+            stuck = [c.number for c in self.records.configurations.values() if c.state == "running"]
+            if stuck:
+                self.warn(
+                    "stuck", f"configurations {stuck} wait for something that nobody does; `sweep retry --failed`"
+                )
             self.emit({"event": "done"})
 
     def close(self) -> None:
@@ -107,10 +114,11 @@ class Driver:
         """Write an event, fold it in, and tell whoever looks on."""
         stamped = self.ledger.append(event, durable=event["event"] in DURABLE)
         self.records.apply(stamped)
-        if event["event"] in ("end", "trial"):
-            write_record(self.setting.directory, self.records.trials[event["id"]])
         self.tracker.event(self.records, stamped)
-        self.watch(self, stamped)
+        with suppress(OSError):  # views of the ledger: a full disk or a closed terminal must not break it off here
+            if event["event"] in RECORDED:
+                write_record(self.setting.directory, self.records.trials[event["id"]])
+            self.watch(self, stamped)
 
     def warn(self, kind: str, text: str) -> None:
         """A problem that no trial owns; it stands in the records and on the terminal."""
@@ -154,9 +162,9 @@ class Driver:
             "workers": resources.workers if job.stage == "pretrain" else 1,
         }  # fmt: skip
 
-    def heard(self, tune_id: str, result: dict[str, Any]) -> None:
+    def heard(self, tune_id: str, result: dict[str, Any], job: Job | None = None) -> None:
         """A report of a running trial."""
-        job, message = self.jobs[tune_id], json.loads(result.get("message", "null"))
+        job, message = job or self.jobs[tune_id], json.loads(result.get("message", "null"))
         if message is None or message["n"] <= self.seen.get(tune_id, -1):
             return  # Tune repeats the last report when a trial is over
         self.seen[tune_id] = message["n"]
@@ -171,17 +179,19 @@ class Driver:
 
     def ended(self, tune_id: str, result: dict[str, Any] | None) -> None:
         """A trial is over; without a last word its process died."""
-        if result:
-            self.heard(tune_id, result)
-        job = self.jobs.pop(tune_id)
+        job = self.jobs.pop(tune_id, None)
+        if job is None:
+            return
         self.capacity.give(tune_id)
+        if result:
+            self.heard(tune_id, result, job)
         self.seen.pop(tune_id, None)
         found = self.outcomes.pop(tune_id, None)
         if found is None:
             found = {"kind": "died", "reason": "its process ended without a word (killed, or out of memory)"}
-        echo = found.pop("config", None)
-        if echo is not None and echo != self.records.trials[job.trial].config:
-            found = {"kind": "error", "reason": "the worker built another configuration than it was given"}
+        wrong = differences(found.pop("built", {}), self.records.trials[job.trial].config)
+        if wrong:
+            found = {"kind": "error", "reason": f"the worker built something else than it was asked for: {wrong}"}
         self.graph.end(job, Outcome(**{**found, "damaged": tuple(found.get("damaged", ()))}))
         self._tidy()
 
@@ -191,14 +201,14 @@ class Driver:
             file.write(json.dumps(epoch) + "\n")
         number = int(epoch["epoch"])
         self.tracker.progress(job.trial, number, {k: v for k, v in epoch.items() if k != "epoch"})
-        self.watch(self, {"event": "progress", "id": job.trial, **epoch})
 
     def _tidy(self) -> None:
         for id_ in self.graph.stops:
             (self.setting.directory / "trials" / id_ / "stop").touch()
         self.graph.stops.clear()
         for path in self.graph.deletions:
-            shutil.rmtree(self.setting.directory / path, ignore_errors=True)
+            if not Path(path).is_absolute():  # an absolute one belongs to another sweep
+                shutil.rmtree(self.setting.directory / path, ignore_errors=True)
         self.graph.deletions.clear()
 
     # -- stopping ------------------------------------------------------------------------------------------------
@@ -212,7 +222,11 @@ class Driver:
         if not self.stopping and self.stop_file.exists():
             self.stopping = True
         self._watch_disk(now)
-        self.watch(self, {"event": "tick"})
+        with suppress(OSError):
+            if self.interrupted and not self._told_so:
+                self._told_so = True
+                self.watch(self, {"event": "interrupt"})
+            self.watch(self, {"event": "tick"})
 
     def _watch_disk(self, now: float) -> None:
         limit = self.plan.sweep.budget.disk_gb
@@ -227,16 +241,17 @@ class Driver:
     def stop(self) -> None:
         """End in order: running pretrainings write a checkpoint after their epoch, nothing new is started."""
         self.stopping = True
-        self.stop_file.touch()
+        with suppress(OSError):
+            self.stop_file.touch()
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         """SIGINT or SIGTERM once: end in order. A second time: at once; the folder is whole then too."""
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            if self.stopping:
+            if self.interrupted:
                 raise KeyboardInterrupt
-            self.watch(self, {"event": "interrupt"})
+            self.interrupted = True  # the next tick says so: printing is not safe inside a signal handler
             self.stop()
 
         previous = {}
@@ -255,9 +270,23 @@ class Driver:
         try:
             yield
         except Exception as error:
-            traceback.print_exc()
+            if not isinstance(error, LedgerError):
+                traceback.print_exc()
             self.broken = self.broken or error
             self.stop()
+
+
+def differences(built: Mapping[str, Any], asked: Mapping[str, Any], path: str = "") -> str:
+    """The first value of `built` that is not what `asked` has in its place, "" if all are."""
+    for key, value in built.items():
+        wanted = asked.get(key)
+        if isinstance(value, dict) and isinstance(wanted, Mapping):
+            found = differences(value, wanted, f"{path}{key}.")
+        else:
+            found = "" if value == wanted else f"{path}{key} is {value!r}, not {wanted!r}"
+        if found:
+            return found
+    return ""
 
 
 def _request(needs: dict[Stage, dict[str, float]], workers: int, config: dict[str, Any]) -> PlacementGroupFactory:

@@ -13,8 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
+from datasets.atomic import replacing
 from datasets.config import ConfigError
-from sweep.records import FORMAT, MANIFEST, NotASweep, Records, Trial, as_dict, load
+from sweep.records import FORMAT, MANIFEST, Records, Trial, as_dict, load
 from sweep.spec import Sweep, build
 
 PACKAGES = ("ray", "torch", "torchvision", "torchaudio", "optuna", "aim", "numpy", "scikit-learn", "pydantic")
@@ -26,9 +27,8 @@ class Busy(RuntimeError):
 
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.rename(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 def default_directory(sweep: Sweep, parent: Path) -> Path:
@@ -62,13 +62,19 @@ def create(directory: Path, sweep: Sweep, options: dict[str, Any]) -> Records:
             raise ConfigError(f"{directory}: holds another sweep; choose another --dir, or `sweep extend {directory}`")
         return load(directory)
     try:
-        if directory.exists() and any(directory.iterdir()):
+        if directory.exists() and not _is_free(directory):
             raise ConfigError(f"{directory}: is not empty and holds no sweep; choose another --dir")
-        (directory / "trials").mkdir(parents=True, exist_ok=True)
         write_manifest(directory, sweep, sweep, options)
+        (directory / "trials").mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{directory}: cannot be written ({error.strerror}); choose another --dir") from None
     return load(directory)
+
+
+def _is_free(directory: Path) -> bool:
+    """Whether a folder holds nothing but what a kill while it was made may leave."""
+    names = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
+    return not names or (names == {"trials"} and not any((directory / "trials").iterdir()))
 
 
 def write_manifest(directory: Path, asked: Sweep, sweep: Sweep, options: dict[str, Any]) -> None:
@@ -80,6 +86,7 @@ def write_manifest(directory: Path, asked: Sweep, sweep: Sweep, options: dict[st
         "options": options,
         "environment": environment(),
     }
+    directory.mkdir(parents=True, exist_ok=True)
     write_atomic(directory / MANIFEST, json.dumps(content, indent=1))
 
 
@@ -158,6 +165,3 @@ def write_record(directory: Path, trial: Trial) -> None:
     folder = directory / "trials" / trial.id
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "record.json", json.dumps(as_dict(trial), indent=1))
-
-
-__all__ = ["Busy", "NotASweep", "create", "default_directory", "lock", "sweep_of", "write_atomic", "write_record"]

@@ -31,7 +31,7 @@ from sweep.spec import Sweep
 from sweep.stopping import judge
 
 Kind = Literal["finished", "segment", "interrupted", "stopped", "error", "died", "diverged", "corrupt"]
-PRIORITY: dict[Stage, int] = {"evaluation": 0, "features": 1, "pretrain": 2}
+PRIORITY: tuple[Stage, ...] = ("evaluation", "features", "pretrain")  # what waits to be judged goes first
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,18 @@ class Graph:
         self.deletions: list[str] = []
         self.stops: list[str] = []
         self.closed = False  # no new configurations: the budget is spent or the grid is used up
-        self._ready: list[tuple[int, int, str]] = []
+        self._ready: dict[Stage, list[tuple[int, int, str]]] = {stage: [] for stage in PRIORITY}
         self._order = itertools.count()
         self._owners: dict[str, list[int]] = defaultdict(list)
-        self._children: dict[tuple[str, int], dict[str, str]] = {}  # (pretraining, epoch) -> key -> trial id
+        self._children: dict[str, dict[int, dict[str, str]]] = defaultdict(dict)  # pretraining -> epoch -> key -> id
         self._dependents: dict[str, list[str]] = defaultdict(list)
         self._needs: dict[str, set[str]] = {}
         self._nodes: dict[str, list[Node]] = {}
         self._rungs: dict[int, list[list[float]]] = defaultdict(list)
-        self._enqueued: list[dict[str, Any]] = []
+        self._asked = [
+            [objective.metric for objective in sweep.objectives],
+            [bound.dump() for bound in sweep.constraints],
+        ]
         self._objective_keys = {o.metric.split("/")[0] for o in sweep.objectives} | {
             c.metric.split("/")[0] for c in sweep.constraints
         }
@@ -133,10 +136,10 @@ class Graph:
         for configuration in list(self.records.configurations.values()):
             self._own(configuration)
             for index, epoch in enumerate(self._rung_epochs(configuration)):
-                if epoch in configuration.rungs:
+                if epoch in configuration.rungs and configuration.asked == self._asked:
                     self._rungs[index].append(configuration.rungs[epoch])
-            if configuration.state == "complete" and len(configuration.values) != len(self.sweep.objectives):
-                self.emit({"event": "reopen", "number": configuration.number})  # an objective was added
+            if configuration.state == "complete" and configuration.asked != self._asked:
+                self.emit({"event": "reopen", "number": configuration.number})  # other objectives since
                 self.proposals.reopen()
         for configuration in list(self.records.configurations.values()):
             for id_ in configuration.trials:
@@ -147,7 +150,8 @@ class Graph:
 
     def enqueue(self, points: Iterable[dict[str, Any]]) -> None:
         """Configurations given by hand, tried before the sampler's next."""
-        self._enqueued.extend(points)
+        for point in points:
+            self.emit({"event": "enqueue", "params": point})
 
     def next(self, fits: Callable[[Stage], bool] = lambda stage: True) -> Job | None:
         """The next job whose stage fits in what is free now, marked as started; None if there is none at present."""
@@ -188,7 +192,7 @@ class Graph:
     @property
     def done(self) -> bool:
         """Whether nothing runs, nothing is ready and nothing new will be proposed."""
-        ready = any(self._may_run(self.records.trials[id_]) for _, _, id_ in self._ready)
+        ready = any(self._may_run(self.records.trials[id_]) for heap in self._ready.values() for _, _, id_ in heap)
         return not self.running and not ready and not self._may_propose()
 
     # -- proposing -----------------------------------------------------------------------------------------------
@@ -197,7 +201,7 @@ class Graph:
         if self.closed:
             return False
         budget = self.sweep.budget
-        if self._enqueued:
+        if self.records.enqueued:
             return True
         if len(self.records.configurations) >= budget.trials:
             return False
@@ -205,17 +209,17 @@ class Graph:
             return False
         if budget.device_hours is None:
             return True
-        spent = sum(trial.seconds * self._devices(trial.stage) for trial in self.records.trials.values())
+        spent = sum(seconds * self._devices(stage) for stage, seconds in self.records.seconds.items())
         return spent < budget.device_hours * 3600
 
-    def _devices(self, stage: Stage) -> float:
+    def _devices(self, stage: str) -> float:
         resources = self.sweep.resources
         share = resources.share(stage)
         return (share.gpu or share.cpu) * (resources.workers if stage == "pretrain" else 1)
 
     def _propose(self) -> None:
         number = len(self.records.configurations)
-        proposed = self.proposals.propose(number, self._enqueued.pop(0) if self._enqueued else None)
+        proposed = self.proposals.propose(number, next(iter(self.records.enqueued), None))
         if proposed is None:
             self.closed = True
             return
@@ -240,33 +244,44 @@ class Graph:
                     self._create(id_, "pretrain", config["method"]["name"], config, configuration=configuration.number)
 
     def _create(self, id_: str, stage: Stage, name: str, config: dict[str, Any], **more: Any) -> None:
-        self.emit({"event": "trial", "id": id_, "stage": stage, "name": name, "config": config, **more})
+        known = self._reusable(id_)
+        origin = str(self.reuse.directory.resolve()) if self.reuse and known else ""
+        self.emit(
+            {"event": "trial", "id": id_, "stage": stage, "name": name, "config": config, "origin": origin, **more}
+        )
+        if known is None:
+            return
+        for point in known.checkpoints[-1:]:
+            path = f"{origin}/{point.path}"
+            self.emit({"event": "checkpoint", "id": id_, "epoch": point.epoch, "path": path, "digest": point.digest})
+        artifacts = {name: f"{origin}/{path}" for name, path in known.artifacts.items()}
+        self.emit({"event": "end", "id": id_, "status": "finished", "metrics": known.metrics, "artifacts": artifacts})
+
+    def _reusable(self, id_: str) -> Trial | None:
+        """The equal trial of another sweep, if it is finished and, of a pretraining, its last checkpoint is there."""
         known = self.reuse.trials.get(id_) if self.reuse else None
         if known is None or known.status != "finished":
-            return
-        assert self.reuse is not None
-        origin = self.reuse.directory.resolve()
-        for point in known.checkpoints[-1:]:
-            path = str(origin / point.path)
-            self.emit({"event": "checkpoint", "id": id_, "epoch": point.epoch, "path": path, "digest": point.digest})
-        self.emit(
-            {
-                "event": "end", "id": id_, "status": "finished", "origin": str(origin), "metrics": known.metrics,
-                "artifacts": {name: str(origin / path) for name, path in known.artifacts.items()},
-            }
-        )  # fmt: skip
+            return None
+        last = self._milestones(known.config)[-1] if known.stage == "pretrain" else None
+        return known if last is None or self._checkpoint_at(known, last) else None
 
     def retry_failed(self) -> int:
-        """Give every failed trial its attempts again, and its configuration another verdict; how many trials."""
-        failed = [trial for trial in self.records.trials.values() if trial.status == "failed"]
+        """Give failed trials their attempts again, and their configurations another verdict; how many trials.
+
+        Not those that diverged: they would again.
+        """
+        failed = [
+            trial
+            for trial in self.records.trials.values()
+            if trial.status == "failed" and not trial.reason.startswith(DIVERGED)
+        ]
+        again = {trial.id for trial in failed} | {trial.parent for trial in failed}
         for trial in failed:
             self.emit({"event": "retry", "id": trial.id})
-        again = {trial.id for trial in failed} | {trial.parent for trial in failed}
         for configuration in self.records.configurations.values():
-            lost = configuration.state == "failed" or (configuration.state == "pruned" and not configuration.rungs)
-            if lost and again.intersection(configuration.trials):
+            if configuration.state == "failed" and again.intersection(configuration.trials):
                 self.emit({"event": "reopen", "number": configuration.number})
-                self.proposals.reopen()
+        self.proposals.reopen()
         return len(failed)
 
     # -- launching -----------------------------------------------------------------------------------------------
@@ -288,7 +303,7 @@ class Graph:
         assert point is not None
         payload: dict[str, Any] = {"checkpoint": point.path, "digest": point.digest, "config": trial.config}
         if trial.stage == "evaluation":
-            siblings = self._children[trial.parent, trial.epoch]
+            siblings = self._children[trial.parent][trial.epoch]
             after = next((node.after for node in self._nodes[trial.parent] if node.key == trial.name), ())
             payload["inputs"] = {key: self._result(siblings[key]) for key in after}
         return payload
@@ -316,25 +331,18 @@ class Graph:
 
     def _pop(self, fits: Callable[[Stage], bool]) -> Trial | None:
         """The most urgent ready trial that fits; entries that something else has settled meanwhile are dropped."""
-        too_large, chosen = [], None
-        while self._ready and chosen is None:
-            entry = heapq.heappop(self._ready)
-            trial = self.records.trials[entry[2]]
-            if not self._may_run(trial):
-                continue
-            if fits(trial.stage):
-                chosen = trial
-            else:
-                too_large.append(entry)
-        for entry in too_large:
-            heapq.heappush(self._ready, entry)
-        return chosen
+        for stage, heap in self._ready.items():
+            while heap and not self._may_run(self.records.trials[heap[0][2]]):
+                heapq.heappop(heap)
+            if heap and fits(stage):
+                return self.records.trials[heapq.heappop(heap)[2]]
+        return None
 
     def _push(self, trial: Trial) -> None:
         if self._may_run(trial):
             # what already has work in it goes before what has not begun
-            priority = PRIORITY[trial.stage] + int(trial.stage == "pretrain" and not trial.checkpoints)
-            heapq.heappush(self._ready, (priority, next(self._order), trial.id))
+            begun = int(trial.stage == "pretrain" and not trial.checkpoints)
+            heapq.heappush(self._ready[trial.stage], (begun, next(self._order), trial.id))
 
     # -- the life of a pretraining -------------------------------------------------------------------------------
 
@@ -346,8 +354,10 @@ class Graph:
         if trial.status == "waiting" and trial.checkpoint is not None and trial.checkpoint.epoch == epochs[-1]:
             self.emit({"event": "end", "id": trial.id, "status": "finished"})  # the driver before died just here
         for epoch in epochs:
-            if self._checkpoint_at(trial, epoch) is not None:
+            if self._checkpoint_at(trial, epoch) is not None or (trial.status == "finished" and epoch == epochs[-1]):
                 self._evaluate(trial, epoch)
+        if trial.status == "finished" and self._is_missed(trial):
+            self.emit({"event": "retry", "id": trial.id})  # its checkpoint was cleaned away, and is asked for again
         self._push(trial)
 
     def _may_run(self, trial: Trial) -> bool:
@@ -365,12 +375,12 @@ class Graph:
         return all(any(owner.judged.get(epoch) == "go" for owner in owners) for epoch in due)
 
     def _is_missed(self, trial: Trial) -> bool:
-        """Whether an evaluation waits for a checkpoint that was there and is damaged."""
+        """Whether an evaluation waits for a checkpoint that was there and is gone."""
         reached = trial.checkpoint.epoch if trial.checkpoint else 0
         return any(
             not self._is_over(child)
-            for (parent, epoch), children in self._children.items()
-            if parent == trial.id and epoch > reached
+            for epoch, children in self._children[trial.id].items()
+            if epoch > reached
             for child in children.values()
         )
 
@@ -378,7 +388,7 @@ class Graph:
         """Create the trials that judge a checkpoint (only what the objectives need before the end)."""
         final = epoch == int(trial.config["train"]["epochs"])
         nodes = self._nodes[trial.id] if final else self._needed(self._nodes[trial.id])
-        children = self._children.setdefault((trial.id, epoch), {})
+        children = self._children[trial.id].setdefault(epoch, {})
         requests: dict[str, dict[str, Any]] = {}
         for node in nodes:
             requests.update({repr(sorted(request.items())): request for request in node.requests})
@@ -433,17 +443,19 @@ class Graph:
     # -- what follows from an end --------------------------------------------------------------------------------
 
     def _status_after(self, trial: Trial, outcome: Outcome) -> tuple[str, bool]:
-        if outcome.kind == "finished":
-            return "finished", False
+        if trial.stage == "pretrain" and self._is_whole(trial):
+            return "finished", False  # whatever befell its process after the last checkpoint
+        if outcome.kind in ("finished", "stopped"):
+            return outcome.kind, False
         if outcome.kind in ("segment", "interrupted"):
-            last = int(trial.config["train"]["epochs"]) if trial.stage == "pretrain" else None
-            whole = last is not None and trial.checkpoint is not None and trial.checkpoint.epoch == last
-            return ("finished" if whole else "waiting"), False
-        if outcome.kind == "stopped":
-            return "stopped", False
+            return "waiting", False
         if outcome.kind == "diverged":
             return "failed", True
         return ("failed" if trial.failures >= self.sweep.retries else "waiting"), True
+
+    @staticmethod
+    def _is_whole(trial: Trial) -> bool:
+        return trial.checkpoint is not None and trial.checkpoint.epoch == int(trial.config["train"]["epochs"])
 
     def _settled(self, trial: Trial) -> None:
         """Whatever waited for this trial may go on, or must fail."""
@@ -451,6 +463,7 @@ class Graph:
             self._push(trial)
             for number in self._owners[trial.id]:
                 self._advance(self.records.configurations[number])
+            self._release_trial(trial)
             self._collect(trial)
             return
         if not trial.over:
@@ -499,7 +512,7 @@ class Graph:
             reached = [trial.checkpoint.epoch if trial.checkpoint else 0 for trial in trials]
             if any(now < due for now, (_, due) in zip(reached, ids, strict=True)):
                 return
-            if not final and any(id_ not in self._children for id_ in ids):
+            if not final and any(due not in self._children[id_] for id_, due in ids):
                 self._judge(configuration, index, epoch, None)  # a reused result has only its last checkpoint
                 continue
             values, problem = self._values([o.metric for o in self.sweep.objectives], ids)
@@ -516,7 +529,7 @@ class Graph:
         """Per seed the values of `metrics`; (None, "") while some are missing, (None, reason) when they never come."""
         rows = []
         for parent, epoch in ids:
-            children = self._children.get((parent, epoch), {})
+            children = self._children[parent].get(epoch, {})
             row = []
             for metric in metrics:
                 id_ = children.get(metric.split("/")[0])
@@ -537,13 +550,13 @@ class Graph:
         decision, reason = "go", ""
         if means:
             directions = [objective.direction for objective in self.sweep.objectives]
-            share = self.sweep.rungs[min(index, len(self.sweep.rungs) - 1)]
+            share = epoch / self._milestones(self.records.trials[configuration.trials[0]].config)[-1]
             decision, reason = judge(self.sweep.stop, share, means, self._rungs[index], directions)
             self._rungs[index].append(means)
         self.emit(
             {
                 "event": "verdict", "number": configuration.number, "epoch": epoch, "values": means,
-                "decision": decision, "reason": reason,
+                "decision": decision, "reason": reason, "asked": self._asked,
             }
         )  # fmt: skip
         trials = [self.records.trials[id_] for id_ in configuration.trials]
@@ -584,20 +597,23 @@ class Graph:
         self._finish(configuration, {"state": "pruned" if diverged else "failed", "reason": reason})
 
     def _finish(self, configuration: Configuration, told: dict[str, Any]) -> None:
-        self.emit({"event": "told", "number": configuration.number, **told})
+        self.emit({"event": "told", "number": configuration.number, "asked": self._asked, **told})
         self.proposals.tell(configuration)
         self._release(configuration)
 
     def _release(self, configuration: Configuration) -> None:
-        """Stop the pretrainings that no running configuration wants any more."""
-        for trial in (self.records.trials[id_] for id_ in configuration.trials):
-            wanted = any(self.records.configurations[n].state == "running" for n in self._owners[trial.id])
-            if wanted or trial.over or self._is_missed(trial):
-                continue
-            if trial.id in self.running:
-                self.stops.append(trial.id)
-            else:
-                self.emit({"event": "end", "id": trial.id, "status": "stopped", "reason": configuration.reason})
+        for id_ in configuration.trials:
+            self._release_trial(self.records.trials[id_])
+
+    def _release_trial(self, trial: Trial) -> None:
+        """Stop a pretraining that no running configuration wants any more."""
+        owners = [self.records.configurations[number] for number in self._owners[trial.id]]
+        if trial.over or any(owner.state == "running" for owner in owners) or self._is_missed(trial):
+            return
+        if trial.id in self.running:
+            self.stops.append(trial.id)
+        else:
+            self.emit({"event": "end", "id": trial.id, "status": "stopped", "reason": owners[0].reason})
 
     # -- disk ----------------------------------------------------------------------------------------------------
 
@@ -607,14 +623,14 @@ class Graph:
         The one before the last stays until all evaluations are over: the last could turn out to be damaged.
         """
         milestones = self._milestones(trial.config)
-        last = self._children.get((trial.id, milestones[-1]), {}).values()
+        last = self._children[trial.id].get(milestones[-1], {}).values()
         settled = trial.status in ("failed", "stopped") or (trial.over and all(self._is_over(id_) for id_ in last))
         keep_last = 1 if settled else 2
         for point in trial.checkpoints[:-keep_last]:
             milestone = point.epoch in milestones
             if milestone and self.sweep.keep == "all":
                 continue
-            children = self._children.get((trial.id, point.epoch), {}).values()
+            children = self._children[trial.id].get(point.epoch, {}).values()
             if any(not self._is_over(id_) for id_ in children) or (milestone and not children):
                 continue
             if trial.origin:

@@ -7,13 +7,15 @@ that someone edited the file: that is refused, since silently losing an event co
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 Event = dict[str, Any]
 
@@ -64,15 +66,27 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         _cut_torn_tail(path)
-        self._file: IO[bytes] = path.open("ab")
+        self._file = path.open("ab", buffering=0)  # nothing is kept back that could be written later
 
     def append(self, event: Event, durable: bool = False) -> Event:
-        """Write `event`, with the time, as one line; `durable` also survives a power cut (fsync)."""
+        """Write `event`, with the time, as one line; `durable` also survives a power cut (fsync).
+
+        Raises:
+            LedgerError: it could not be written; the ledger is as it was before.
+        """
         stamped = {"time": round(time.time(), 3), **event}
-        self._file.write(encode(stamped))
-        self._file.flush()
-        if durable:
-            os.fsync(self._file.fileno())
+        line, before = encode(stamped), self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if durable:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(before)
+            raise LedgerError(
+                f"{self.path}: cannot be written ({error.strerror}); make room, then `sweep resume {self.path.parent}`"
+            ) from None
         return stamped
 
     def close(self) -> None:

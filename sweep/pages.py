@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,22 +48,20 @@ class Page:
 
 
 def pages(records: Records, only: Collection[str] | None = None) -> list[Page]:
-    """The pages of all started trials, or of those in `only`; "features" trials have none."""
-    children: defaultdict[str, list[Trial]] = defaultdict(list)
-    for trial in records.trials.values():
-        if trial.stage == "evaluation" and trial.parent and (only is None or trial.parent in only):
-            children[trial.parent].append(trial)
+    """The pages of all started trials, or of those in `only`; "features" trials have none.
+
+    Takes time for the chosen trials alone: the driver asks at every event.
+    """
     chosen = records.trials.values() if only is None else [records.trials[id_] for id_ in only if id_ in records.trials]
     started = [trial for trial in chosen if trial.stage != "features" and (trial.attempts or trial.over)]
     return [
-        _pretraining(records, trial, children[trial.id]) if trial.stage == "pretrain" else _evaluation(records, trial)
-        for trial in started
+        _pretraining(records, trial) if trial.stage == "pretrain" else _evaluation(records, trial) for trial in started
     ]
 
 
-def _pretraining(records: Records, trial: Trial, evaluations: Iterable[Trial]) -> Page:
+def _pretraining(records: Records, trial: Trial) -> Page:
+    evaluations = records.evaluations_of(trial.id)
     finished = sorted((e for e in evaluations if e.status == "finished"), key=lambda e: e.epoch or 0)
-    downstream = {name: value for evaluation in finished for name, value in evaluation.metrics.items()}
     params = _params(records, trial)
     params["sweep"]["epoch"] = trial.checkpoint.epoch if trial.checkpoint else 0
     return Page(
@@ -72,7 +69,7 @@ def _pretraining(records: Records, trial: Trial, evaluations: Iterable[Trial]) -
         name=_name(trial),
         experiment=str(records.spec["name"]),
         tags=("pretrain", trial.name, trial.status),
-        params={**params, "downstream": downstream},
+        params={**params, "downstream": records.final_metrics(trial.id)},
         metrics=tuple(point for evaluation in finished for point in _points(evaluation)),
         curve=True,
         started=trial.started,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from datasets.config import ConfigError, near, parse
 from sweep.graph import Node
 from sweep.space import corner_points, describe
 from sweep.spec import Sweep, put
-from trainables.core.config import Resolved, digest, resolve
+from trainables.core.config import Resolved, TrainConfig, digest, resolve
 from trainables.core.fit import generator, steps_per_epoch
 from trainables.core.load import load
 from trainables.core.state import read_meta
@@ -54,7 +54,7 @@ class Plan:
         """
         self.sweep, self.root = sweep.checked(), root
         self.warnings: list[str] = []
-        self._specs: dict[str, Spec] = {}
+        self._opened: dict[str, tuple[Spec, int]] = {}
         self._evaluations = _ordered([self._load_evaluation(key) for key in sweep.evals])
         self.metrics = self._check_points()
         self._check_objectives()
@@ -64,7 +64,8 @@ class Plan:
     def pretraining(self, params: Mapping[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
         """Identity and full configuration of one pretraining."""
         resolved = self.resolve(params, seed)
-        return digest(resolved.identity()), resolved.dump()
+        data = self.spec(resolved).fingerprint  # a part of a data set is not the whole
+        return digest({**resolved.identity(), "fingerprint": data}), resolved.dump()
 
     def evaluations(self, config: dict[str, Any]) -> list[Node]:
         """The evaluations of a pretraining's checkpoints, each after those it reads."""
@@ -108,14 +109,17 @@ class Plan:
 
     def spec(self, resolved: Resolved) -> Spec:
         """The spec of the batches of a configuration; opens the data the first time."""
+        return self._open(resolved)[0]
+
+    def _open(self, resolved: Resolved) -> tuple[Spec, int]:
+        """The spec of the batches of a configuration, and how many items it trains on."""
         key = digest([resolved.data_name, resolved.data.dump(), resolved.views.dump()])
-        if key not in self._specs:
+        if key not in self._opened:
             source = resolved.source(self.root, "train")
             if source.spec.note:
                 self._warn(f"data {resolved.data_name}: {source.spec.note}")
-            self._specs[key] = resolved.build_views(source.spec).spec
-            steps_per_epoch(len(source), resolved.train)
-        return self._specs[key]
+            self._opened[key] = resolved.build_views(source.spec).spec, len(source)
+        return self._opened[key]
 
     def _load_evaluation(self, key: str) -> Applied:
         evaluation = self.sweep.evals[key]
@@ -123,6 +127,10 @@ class Plan:
             module = load("evaluation", evaluation.name)
         except ConfigError as error:
             raise ConfigError(f"evals.{key}: {error}") from None
+        if module.NEEDS.gpu and not self.sweep.resources.share("evaluation").gpu:
+            raise ConfigError(
+                f"evals.{key}: '{evaluation.name}' needs a GPU; set resources.evaluation.gpu or leave it out"
+            )
         return Applied(key, evaluation.name, module, parse(module.Config, evaluation.options, f"evals.{key}"))
 
     def _check_points(self) -> set[str]:
@@ -142,7 +150,8 @@ class Plan:
         where = ", ".join(f"{key}={value}" for key, value in point.items())
         try:
             resolved = self.resolve(point, self.sweep.seed)
-            spec = self.spec(resolved)
+            spec, items = self._open(resolved)
+            self._check_training(resolved.train, items)
             resolved.method_class.check(resolved.method, spec)
             if resolved.init:
                 read_meta(Path(resolved.init))
@@ -156,6 +165,14 @@ class Plan:
         except ConfigError as error:
             raise ConfigError(f"{error} (at {where})") from None
         return names
+
+    def _check_training(self, train: TrainConfig, items: int) -> None:
+        steps_per_epoch(items, train)
+        if train.warmup_epochs >= train.epochs:
+            self._warn(
+                f"train.warmup_epochs: {train.warmup_epochs} of {train.epochs} epochs are warm-up, "
+                "so the learning rate never reaches its peak"
+            )
 
     def _check_objectives(self) -> None:
         wanted = [objective.metric for objective in self.sweep.objectives]
@@ -174,11 +191,16 @@ class Plan:
 
     # -- resources and price -------------------------------------------------------------------------------------
 
-    def check_resources(self, available: Mapping[str, float]) -> int:
+    def check_resources(
+        self, available: Mapping[str, float], nodes: Sequence[Mapping[str, float]] | None = None
+    ) -> int:
         """How many pretrainings fit at once into `available` ({"CPU": 8, "GPU": 1, ...}).
 
+        Args:
+            available: of all machines together. nodes: of each of them; None = there is one.
+
         Raises:
-            ConfigError: not even one, with the numbers.
+            ConfigError: not even one, or one process of it fits on no node, with the numbers.
         """
         for stage in ("evaluation", "pretrain"):
             need = requirement(self.sweep, stage)
@@ -190,7 +212,21 @@ class Plan:
                         f"resources: one {'pretraining' if stage == 'pretrain' else 'evaluation'} needs {amount:g} "
                         f"{name}{each}, there are {available.get(name, 0.0):g}; lower resources or --workers"
                     )
+            if nodes is not None:
+                self._check_nodes(stage, nodes)
         return min(int(available.get(name, 0.0) / amount + 1e-9) for name, amount in need.items() if amount)
+
+    def _check_nodes(self, stage: str, nodes: Sequence[Mapping[str, float]]) -> None:
+        """A process cannot spread over nodes: some node must have all that one process asks for."""
+        need = share_of(self.sweep, stage)
+        if any(all(node.get(name, 0.0) >= amount for name, amount in need.items()) for node in nodes):
+            return
+        what = "an evaluation" if stage == "evaluation" else "one worker of a pretraining"
+        asked = " and ".join(_amount(name, amount) for name, amount in need.items())
+        most = ", ".join(_amount(name, max((node.get(name, 0.0) for node in nodes), default=0.0)) for name in need)
+        raise ConfigError(
+            f"resources: {what} needs {asked} on one node, the most that any node has is {most}; lower resources"
+        )
 
     def counts(self) -> dict[str, int]:
         """How many trials of each kind a full run has."""
@@ -240,10 +276,19 @@ class Plan:
 
 def requirement(sweep: Sweep, stage: str) -> dict[str, float]:
     """What one trial of a stage takes from the cluster, over all its workers."""
-    share = sweep.resources.share(stage)
     workers = sweep.resources.workers if stage == "pretrain" else 1
+    return {name: amount * workers for name, amount in share_of(sweep, stage).items()}
+
+
+def share_of(sweep: Sweep, stage: str) -> dict[str, float]:
+    """What one process of a stage takes from its node."""
+    share = sweep.resources.share(stage)
     need = {"CPU": share.cpu, "GPU": share.gpu, "memory": (share.memory_gb or 0) * 2**30, **share.custom}
-    return {name: amount * workers for name, amount in need.items() if amount}
+    return {name: amount for name, amount in need.items() if amount}
+
+
+def _amount(name: str, amount: float) -> str:
+    return f"{amount / 2**30:g} GB memory" if name == "memory" else f"{amount:g} {name}"
 
 
 def local_resources() -> dict[str, float]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
+LONGEST_SILENCE = 3600.0  # seconds between two events that count as work
 LEDGER = "ledger.jsonl"
 MANIFEST = "sweep.json"
 
@@ -100,6 +101,7 @@ class Configuration:
         rungs: epoch -> objective values, means over seeds.
         values: final objective values, in the order of the sweep's objectives; [] while there are none.
         spread: standard deviations over seeds, same order; 0.0 with one seed.
+        asked: the objectives and constraints that `values`, `rungs` and `violation` belong to.
         violation: largest violation of a constraint (<= 0 is feasible), None without constraints.
     """
 
@@ -115,6 +117,7 @@ class Configuration:
     violation: float | None = None
     reason: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
+    asked: list[Any] = field(default_factory=list)
 
 
 class Records:
@@ -135,6 +138,8 @@ class Records:
         self.warnings: dict[str, str] = {}
         self.sessions = 0
         self.wall = 0.0  # seconds with a driver at work, over all sessions
+        self.seconds = {"pretrain": 0.0, "features": 0.0, "evaluation": 0.0}  # of compute, by stage
+        self.enqueued: list[dict[str, Any]] = []  # points given by hand that no configuration has taken yet
         self.finished = False
         self._last_event = 0.0
         self._evaluations: dict[str, list[Trial]] = {}  # by pretraining, so that a frame of n trials takes n steps
@@ -156,12 +161,10 @@ class Records:
         return [child for child in self._evaluations.get(trial, []) if epoch in (None, child.epoch)]
 
     def final_metrics(self, trial: str) -> dict[str, float]:
-        """All downstream metrics of a pretraining trial's last evaluated checkpoint, by full name."""
-        metrics: dict[str, float] = {}
-        for child in sorted(self.evaluations_of(trial), key=lambda child: child.epoch or 0):
-            if child.status == "finished":
-                metrics.update(child.metrics)
-        return metrics
+        """The downstream metrics of a pretraining trial's last evaluated checkpoint, by full name."""
+        done = [child for child in self.evaluations_of(trial) if child.status == "finished"]
+        last = max((child.epoch or 0 for child in done), default=0)
+        return {name: v for child in done if (child.epoch or 0) == last for name, v in child.metrics.items()}
 
     def progress(self, trial: str) -> list[dict[str, float]]:
         """One entry an epoch, the last attempt's where an epoch was trained twice."""
@@ -210,7 +213,8 @@ class Records:
     def apply(self, event: Event) -> None:
         """Fold one event in. The only place where this state changes."""
         if event["event"] != "session":
-            self.wall += max(0.0, event["time"] - self._last_event)
+            # a clock that jumps, or a machine that sleeps for long, is not work
+            self.wall += min(max(0.0, event["time"] - self._last_event), LONGEST_SILENCE)
         self._last_event = event["time"]
         getattr(self, f"_on_{event['event']}", self._ignore)(event)
 
@@ -225,6 +229,8 @@ class Records:
                 trial.status = "waiting"
 
     def _on_configuration(self, event: Event) -> None:
+        if event["source"] == "enqueued" and self.enqueued:
+            self.enqueued.pop(0)
         self.configurations[event["number"]] = Configuration(
             number=event["number"],
             params=event["params"],
@@ -233,8 +239,11 @@ class Records:
             notes=event.get("notes", {}),
         )
 
+    def _on_enqueue(self, event: Event) -> None:
+        self.enqueued.append(event["params"])
+
     def _on_trial(self, event: Event) -> None:
-        known = {"id", "stage", "name", "config", "parent", "epoch", "configuration"}
+        known = {"id", "stage", "name", "config", "parent", "epoch", "configuration", "origin"}
         trial = self.trials[event["id"]] = Trial(**{key: event[key] for key in known if key in event})
         if trial.stage == "evaluation" and trial.parent is not None:
             self._evaluations.setdefault(trial.parent, []).append(trial)
@@ -249,6 +258,7 @@ class Records:
         trial.checkpoints = [kept for kept in trial.checkpoints if kept.epoch < event["epoch"]]
         trial.checkpoints.append(Checkpoint(event["epoch"], event["path"], event["digest"]))
         trial.metrics = event.get("metrics", trial.metrics)
+        trial.failures = 0  # it gets on: a machine that is taken away now and then may go on for ever
 
     def _on_drop_checkpoint(self, event: Event) -> None:
         trial = self.trials[event["id"]]
@@ -264,9 +274,9 @@ class Records:
         trial.metrics = event.get("metrics") or trial.metrics
         trial.artifacts = event.get("artifacts") or trial.artifacts
         trial.seconds += event.get("seconds", 0.0)
+        self.seconds[trial.stage] += event.get("seconds", 0.0)
         trial.failures += int(event.get("failure", False))
         trial.ended = event["time"]
-        trial.origin = event.get("origin", trial.origin)
 
     def _on_retry(self, event: Event) -> None:
         trial = self.trials[event["id"]]
@@ -276,6 +286,7 @@ class Records:
         configuration = self.configurations[event["number"]]
         if event["values"]:  # none where an evaluation of the rung failed
             configuration.rungs[event["epoch"]] = event["values"]
+            configuration.asked = event.get("asked", configuration.asked)
         configuration.judged[event["epoch"]] = event["decision"]
         configuration.reason = event.get("reason", configuration.reason)
 
@@ -283,6 +294,7 @@ class Records:
         configuration = self.configurations[event["number"]]
         configuration.state = event["state"]
         configuration.values = event.get("values", [])
+        configuration.asked = event.get("asked", configuration.asked)
         configuration.spread = event.get("spread", [])
         configuration.violation = event.get("violation")
         configuration.reason = event.get("reason", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from datasets.config import ConfigError
 from sweep.console import Watch
 from sweep.folder import create, default_directory, lock, sweep_of, write_manifest
-from sweep.records import LEDGER, Records, load
+from sweep.records import LEDGER, MANIFEST, Records, load
 from sweep.space import check_point
 from sweep.spec import Sweep, load_sweep, settings_of, with_settings
 
@@ -48,6 +49,8 @@ def run(
     asked = load_sweep(sweep, sets, smoke) if isinstance(sweep, str) else sweep.checked()
     where = Path(directory) if directory else default_directory(asked, Path("runs"))
     options: dict[str, Any] = {"data_root": _absolute(data_root), "address": address, "track": track}
+    beside = [Path(sweep).parent] if isinstance(sweep, str) and sweep.endswith((".yaml", ".yml", ".py")) else []
+    options["modules"] = [str(folder.resolve()) for folder in (*beside, Path.cwd())]  # where a user's modules lie
     options["reuse"] = str(load(reuse).directory.resolve()) if reuse else None
     options["warm"] = warm_points(asked, load(warm)) if warm else []  # copied: a resumed search must know the same
     plan = _plan(asked, data_root)
@@ -57,7 +60,10 @@ def run(
         from sweep.plan import local_resources
 
         plan.check_resources(local_resources())
+    begun = (where / MANIFEST).exists()
     records = create(where.resolve(), asked, options)
+    if begun:  # it may have been extended since, which its folder knows
+        return resume(where, quiet=quiet, say=say, data_root=options["data_root"], address=address)
     say(f"  folder    {where}") if not quiet else None
     return _drive(plan, records, options, quiet=quiet, say=say)
 
@@ -79,6 +85,7 @@ def resume(
     records = load(directory)
     records.directory = records.directory.resolve()
     options = {**records.manifest["options"], **{key: value for key, value in changed.items() if value is not None}}
+    _find_modules(options)
     plan = _plan(sweep_of(records), options["data_root"])
     return _drive(plan, records, options, retry_failed=retry_failed, enqueue=enqueue, quiet=quiet, say=say)
 
@@ -110,6 +117,11 @@ def extend(
     changed = with_settings(old, settings, "extend")
     if sets:
         changed = with_settings(changed, settings_of(sets), "--set")
+    for key, evaluation in old.evals.items():
+        if changed.evals.get(key) != evaluation:
+            raise ConfigError(
+                f"extend: evals.{key} cannot change, results of it are there; add another under a new key"
+            )
     for field in ("method", "data", "base", "seeds", "seed"):
         if getattr(changed, field) != getattr(old, field):
             raise ConfigError(f"extend: {field} cannot change, the results so far depend on it; run a new sweep")
@@ -117,12 +129,18 @@ def extend(
         check_point(changed.space, configuration.params, f"extend: configuration #{number}")
     points = [check_point(changed.space, point, "--point") for point in enqueue]
     options = records.manifest["options"]
+    _find_modules(options)
     plan = _plan(changed.checked(), options["data_root"])
     with lock(records.directory):
         asked = Sweep.model_validate(records.manifest["asked"])
         write_manifest(records.directory, asked, changed, options)
     records = load(Path(directory).resolve())
     return _drive(plan, records, options, enqueue=points, quiet=quiet, say=say)
+
+
+def _find_modules(options: dict[str, Any]) -> None:
+    """Let the user's own modules be found as they were when the sweep was begun."""
+    sys.path.extend(folder for folder in options.get("modules", ()) if folder not in sys.path)
 
 
 def _plan(sweep: Sweep, data_root: str | Path | None) -> Any:
@@ -157,13 +175,14 @@ def _drive(
         return directory
     others = load(options["reuse"]) if options.get("reuse") else None
     with lock(directory):
+        (directory / "stop").unlink(missing_ok=True)
         from sweep import cluster
         from sweep.driver import Driver, Setting
         from sweep.tracking import Tracker
 
         workers = plan.sweep.resources.workers > 1
         cluster.connect(options.get("address"), dashboard=workers, say=say)
-        slots = plan.check_resources(cluster.Capacity().total())
+        slots = plan.check_resources(cluster.Capacity().total(), cluster.nodes())
         fresh = Records(directory, records.manifest)
         for event in _events(directory):
             fresh.apply(event)
@@ -174,6 +193,7 @@ def _drive(
             plan, fresh, Setting(directory, plan.root, cache), tracker, watch, others, options.get("warm", ())
         )
         driver.graph.enqueue(enqueue)
+        patience = AIM_PATIENCE
         try:
             if retry_failed:
                 again = driver.graph.retry_failed()
@@ -183,9 +203,12 @@ def _drive(
                 from analysis.report import figures
 
                 tracker.figures(figures(fresh))
+        except KeyboardInterrupt:
+            patience = 5.0
+            raise
         finally:
             watch.close()
-            tracker.close(AIM_PATIENCE)
+            tracker.close(patience)
             driver.close()
     return directory
 

@@ -20,7 +20,6 @@ from pydantic import Field, model_validator
 from datasets.config import Config, ConfigError, near
 
 Kind = Literal["float", "int", "choice"]
-Scalar = str | int | float | bool | None
 
 
 class Dimension(Config):
@@ -69,8 +68,8 @@ class Dimension(Config):
             return self
         if self.low is None or self.high is None or not self.low < self.high:
             raise ValueError(f"the range [{self.low}, {self.high}] is empty; low must be below high")
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            raise ValueError("a range needs finite ends")
+        if not all(math.isfinite(number) for number in (self.low, self.high, self.step or 0.0, *self.also)):
+            raise ValueError("a range needs finite ends, a finite step and finite values under `also`")
         if self.log and self.low <= 0:
             raise ValueError(f"a log range must start above 0 (got {self.low}); put 0 itself under `also`")
         if self.log and self.step:
@@ -84,6 +83,8 @@ class Dimension(Config):
         if self.kind == "choice":
             return _plain(value) in {_plain(choice) for choice in self.values}
         if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if isinstance(value, float) and not math.isfinite(value):
             return False
         if value in self.also:
             return True

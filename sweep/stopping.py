@@ -42,29 +42,32 @@ def ranks(points: Sequence[Sequence[float]], directions: Sequence[str]) -> list[
     signs = np.array([1.0 if direction == "min" else -1.0 for direction in directions])
     costs = np.asarray(points, dtype=float) * signs
     costs = np.where(np.isfinite(costs), costs, np.inf)
-    fronts = _fronts(costs)
-    crowding = np.zeros(len(costs))
-    for front in range(int(fronts.max()) + 1):
-        members = np.flatnonzero(fronts == front)
-        crowding[members] = _crowding(costs[members])
-    order = sorted(range(len(costs)), key=lambda i: (fronts[i], -crowding[i], i))
-    places = [0] * len(order)
-    for place, index in enumerate(order):
-        places[index] = place
-    return places
+    if len(directions) == 1:
+        order = np.argsort(costs[:, 0], kind="stable")
+    else:
+        fronts, crowding = _fronts(costs), np.zeros(len(costs))
+        for front in range(int(fronts.max()) + 1):
+            members = np.flatnonzero(fronts == front)
+            crowding[members] = _crowding(costs[members])
+        order = np.lexsort((-crowding, fronts))  # stable too
+    places = np.empty(len(order), dtype=int)
+    places[order] = np.arange(len(order))
+    return [int(place) for place in places]
 
 
 def _fronts(costs: np.ndarray) -> np.ndarray:
-    no_worse = (costs[:, None, :] <= costs[None, :, :]).all(-1)
-    better = (costs[:, None, :] < costs[None, :, :]).any(-1)
-    dominates = no_worse & better
-    fronts = np.full(len(costs), -1)
-    front = 0
-    while (fronts < 0).any():
-        left = fronts < 0
-        free = left & ~(dominates & left[:, None]).any(0)
-        fronts[free] = front
-        front += 1
+    """Number of the front of each point by counts of its dominators (Deb et al. 2002), O(n^2) in time and memory."""
+    no_worse = np.ones((len(costs), len(costs)), dtype=bool)
+    for column in costs.T:
+        no_worse &= column[:, None] <= column
+    dominates = no_worse & ~no_worse.T  # no worse anywhere, and better somewhere
+    dominators = dominates.sum(0)
+    fronts, number = np.zeros(len(costs), dtype=int), 0
+    while (free := np.flatnonzero(dominators == 0)).size:
+        fronts[free] = number
+        dominators -= dominates[free].sum(0)
+        dominators[free] = -1
+        number += 1
     return fronts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
+from datasets.atomic import remove, replacing
 from datasets.base import SPLITS, DataError, Source
 from datasets.config import ConfigError, near, parse
-from sweep.folder import is_busy, lock, size_of
+from sweep.folder import is_busy, lock, size_of, write_atomic
 from sweep.ledger import Ledger
 from sweep.records import LEDGER, MANIFEST, Records, load
 from sweep.spec import settings_of
@@ -51,9 +52,7 @@ def evaluate_checkpoint(
         for artifact in results[name].artifacts.values():
             yield f"  {artifact}"
     numbers = {f"{name}/{metric}": v for name, result in results.items() for metric, v in result.metrics.items()}
-    temporary = out / ".results.json"
-    temporary.write_text(json.dumps({"checkpoint": subject.meta.digest, "metrics": numbers}, indent=1))
-    temporary.rename(out / "results.json")
+    write_atomic(out / "results.json", json.dumps({"checkpoint": subject.meta.digest, "metrics": numbers}, indent=1))
     yield str(out / "results.json")
 
 
@@ -158,10 +157,9 @@ def _sheet(source: Source, path: Path, count: int = 40) -> Path:
             if label:
                 axis.set_title(f"{batch.labels[label][place].item():g}", fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight")
     plt.close(figure)
-    temporary.rename(path)
     return path
 
 
@@ -186,7 +184,7 @@ def clean_folder(directory: Path, features: bool, checkpoints: bool) -> Iterator
     Raises:
         ConfigError: the sweep is running.
     """
-    records = load(directory)
+    load(directory)
     for name in ("trials", "cache", "aim", "report"):
         yield f"{name:8} {size_of(directory / name) / 2**20:8.1f} MB"
     if not (features or checkpoints):
@@ -195,12 +193,42 @@ def clean_folder(directory: Path, features: bool, checkpoints: bool) -> Iterator
     if is_busy(directory):
         raise ConfigError(f"{directory}: is running; `sweep stop {directory}` first")
     with lock(directory):
+        records = load(directory)
         if features:
-            freed = size_of(directory / "cache")
-            shutil.rmtree(directory / "cache", ignore_errors=True)
-            yield f"features: {freed / 2**20:.1f} MB given back"
+            yield f"features: {_delete(directory, directory / 'cache') / 2**20:.1f} MB given back"
+            if "SWEEP_CACHE" in os.environ:
+                shared = Path(os.environ["SWEEP_CACHE"]) / "features"
+                yield f"features: those in {shared} stay, since other sweeps read them too"
         if checkpoints:
             yield f"checkpoints: {_drop_checkpoints(records) / 2**20:.1f} MB given back"
+        freed = sum(_delete(directory, path) for path in _leftovers(records))
+        yield f"left by processes that were killed: {freed / 2**20:.1f} MB given back"
+
+
+def _leftovers(records: Records) -> Iterator[Path]:
+    """What no record names: checkpoints that were never published, temporary files, the state of worker groups."""
+    directory = records.directory
+    published = {(directory / point.path).resolve() for t in records.trials.values() for point in t.checkpoints}
+    for trial in records.trials.values():
+        folder = directory / "trials" / trial.id
+        if trial.stage == "pretrain" and trial.over:
+            yield from (path for path in folder.glob("attempt-*/epoch-*") if path.resolve() not in published)
+        yield from folder.glob("attempt-*/.epoch-*")
+    yield from (directory / "cache").rglob(".*.h5.*")
+    yield directory / ".ray"
+
+
+def _delete(directory: Path, path: Path) -> int:
+    """Delete a file or folder of a sweep; the bytes given back, 0 for what lies elsewhere and stays."""
+    if not _lies_in(directory, path):
+        return 0
+    freed = path.stat().st_size if path.is_file() else size_of(path)
+    remove(path)
+    return freed
+
+
+def _lies_in(directory: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(directory.resolve())
 
 
 def _drop_checkpoints(records: Records) -> int:
@@ -215,8 +243,8 @@ def _drop_checkpoints(records: Records) -> int:
             continue
         for point in trial.checkpoints:
             path = records.directory / point.path
-            freed += size_of(path)
-            ledger.append({"event": "drop_checkpoint", "id": trial.id, "path": point.path})
-            shutil.rmtree(path, ignore_errors=True)
+            if _lies_in(records.directory, path):
+                ledger.append({"event": "drop_checkpoint", "id": trial.id, "path": point.path})
+                freed += _delete(records.directory, path)
     ledger.close()
     return freed

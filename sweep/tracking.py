@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import math
 import os
 import queue
 import shutil
@@ -24,12 +25,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from datasets.atomic import replacing
 from sweep.ledger import Event
 from sweep.pages import Page, pages, plotly_json
 from sweep.records import MANIFEST, Records
 
 FOLDER = "aim"
 INTERVAL = 10.0  # seconds between two writings of the same run; an open and close costs Aim about 0.1 s
+SAVE = 30.0  # seconds between two writings of the list of all runs
 WRITTEN = "runs.json"
 UI = "ui.json"
 RETRY = 30.0  # seconds until a locked or full repository is tried again
@@ -73,6 +76,7 @@ class Writer:
         with contextlib.suppress(FileNotFoundError, ValueError):
             self.written = json.loads((folder / WRITTEN).read_text())
         self._repo: Any = None
+        self._saved = -math.inf
 
     def write(self, page: Page, points: Points | None = None) -> None:
         """Bring Aim's run up to date with the page, and add `points` of a curve that is still growing."""
@@ -93,11 +97,15 @@ class Writer:
                 self._finish(run, page)
         self.written[page.run] = {**state, "indexed": False}
 
-    def save(self) -> None:
-        """Note on disk what was written; what is missing there is written again at the next session."""
-        temporary = self.folder / f"{WRITTEN}.tmp"
-        temporary.write_text(json.dumps(self.written))
-        temporary.replace(self.folder / WRITTEN)
+    def save(self, interval: float = 0.0) -> None:
+        """Note on disk what was written, unless that was done in the last `interval` seconds.
+
+        What is missing there is written again at the next session.
+        """
+        if time.monotonic() - self._saved >= interval:
+            with replacing(self.folder / WRITTEN) as temporary:
+                temporary.write_text(json.dumps(self.written))
+            self._saved = time.monotonic()
 
     def close(self) -> None:
         """Show all runs to queries, then release the repository."""
@@ -402,7 +410,7 @@ class Tracker:
             self._points.pop(run, None)
             del self._due[run]
         if ready:
-            writer.save()
+            writer.save(SAVE)
 
     def _write(self, writer: Writer, page: Page) -> None:
         try:

@@ -81,6 +81,7 @@ def whole(directory: Path) -> Records:
         if t.stage == "evaluation" and t.epoch == records.trials[t.parent or ""].config["train"]["epochs"]
     )
     pretrained = [t for t in records.trials.values() if t.stage == "pretrain" and t.status == "finished"]
+    assert all(c.state != "running" for c in records.configurations.values())
     assert {evaluations[trial.id] for trial in pretrained} <= {len(records.spec["evals"])}
     for trial in records.trials.values():
         on_disk = json.loads((directory / "trials" / trial.id / "record.json").read_text())

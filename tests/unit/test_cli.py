@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +15,10 @@ import pandas as pd
 import pytest
 from graphs import World, sweep_of
 
+from datasets.config import ConfigError
 from sweep import cli
 from sweep.cli import app, run_command
+from sweep.console import Watch
 from sweep.folder import create, default_directory, is_busy, lock
 from sweep.ledger import Ledger
 from sweep.records import LEDGER, MANIFEST, load
@@ -144,6 +149,55 @@ def test_watch_ends_where_no_driver_is_at_work(run: Run, finished: Path) -> None
     assert text.splitlines()[-1] == "finished"
 
 
+def test_watch_says_each_configuration_once_in_one_view(
+    run: Run, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([True, True, False])
+    monkeypatch.setattr("sweep.folder.is_busy", lambda directory: next(looks))
+    text = run("watch", finished, "--every", "0.01")
+    assert [text.count(f"#{number} ") for number in range(8)] == [1] * 8
+    assert text.count("8/8 configurations") == 3
+
+
+WATCHER = """
+import sys
+from pathlib import Path
+from sweep.console import Watch
+from sweep.records import load
+view = Watch(load(Path(sys.argv[1])), 1)
+for _ in range(2000):
+    view.say("x" * 100)
+    view(None, {"event": "tick"})
+view.close()
+print("still here", file=sys.stderr)
+"""
+
+
+def test_a_reader_that_goes_away_does_not_end_what_is_shown(finished: Path) -> None:
+    command = [sys.executable, "-c", WATCHER, str(finished)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout and process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == "still here\n"
+    assert process.wait() == 0
+
+
+def test_an_output_that_cannot_be_written_is_let_go(finished: Path) -> None:
+    class Gone(io.StringIO):
+        tries = 0
+
+        def write(self, text: str) -> int:
+            self.tries += 1
+            raise OSError(5, "Input/output error")
+
+    view = Watch(load(finished), 1)
+    view.console.file = gone = Gone()
+    view.say("one")
+    view.say("two")
+    assert gone.tries == 1
+
+
 def test_reading_leaves_the_folder_as_it_was(run: Run, finished: Path, tmp_path: Path) -> None:
     before, (_, trial) = files(finished), best_of(finished)
     for verb in (["status"], ["watch"], ["table"], ["table", "--by", "evaluation"], ["best"], ["clean"]):
@@ -241,6 +295,80 @@ def test_the_manifest_says_how_it_came_to_be(finished: Path) -> None:
     manifest = json.loads((finished / MANIFEST).read_text())
     assert manifest["asked"] == manifest["sweep"]
     assert set(manifest["environment"]) >= {"python", "torch", "ray", "optuna", "aim", "revision", "dirty"}
+
+
+# -- the folder ----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_a_kill_left_half_made_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    sweep, place = sweep_of(name="same"), tmp_path / "deep" / "s"
+    for step in ("environment", "write_atomic"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(f"sweep.folder.{step}", killed)
+            create(place, sweep, {})
+    (place / f".{MANIFEST}.123").write_text("half")
+    (place / "trials").mkdir()
+    assert create(place, sweep, {}).spec["name"] == "same"
+    for name in ("results.txt", "trials/x"):
+        other = tmp_path / name.replace("/", "-")
+        (other / name).mkdir(parents=True)
+        with pytest.raises(ConfigError, match="is not empty and holds no sweep"):
+            create(other, sweep, {})
+
+
+def sizes_given_back(text: str) -> dict[str, float]:
+    lines = [line.split(": ") for line in text.splitlines() if line.endswith("MB given back")]
+    return {what: float(rest.split()[0]) for what, rest in lines}
+
+
+def test_clean_takes_what_no_record_names(run: Run, finished: Path) -> None:
+    trials = load(finished).trials.values()
+    over = next(t for t in trials if t.stage == "pretrain" and t.checkpoints)
+    published = finished / over.checkpoints[-1].path
+    lost = [
+        published.parent / "epoch-9999", published.parent / ".epoch-9998.77", finished / ".ray" / "x",
+        finished / "cache" / "features" / ".k.h5.77",
+    ]  # fmt: skip
+    for folder in (published, *lost):
+        folder.mkdir(parents=True)
+        (folder / "model").write_bytes(bytes(2**20))
+    kept = finished / "cache" / "features" / "k.h5"
+    kept.write_bytes(b"whole")
+    assert sizes_given_back(run("clean", finished, "--checkpoints"))["left by processes that were killed"] == 4.0
+    assert not any(folder.exists() for folder in lost)
+    assert kept.exists()
+
+
+def test_clean_leaves_the_features_that_sweeps_share(
+    run: Run, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cache in (tmp_path / "shared", finished / "cache"):
+        (cache / "features").mkdir(parents=True)
+        (cache / "features" / "k.h5").write_bytes(bytes(2**20))
+    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "shared"))
+    text = run("clean", finished, "--features")
+    assert sizes_given_back(text)["features"] == 1.0
+    assert f"features: those in {tmp_path / 'shared' / 'features'} stay" in text
+    assert (tmp_path / "shared" / "features" / "k.h5").exists()
+    assert not (finished / "cache").exists()
+
+
+def test_clean_deletes_nothing_outside_the_sweep(run: Run, finished: Path, tmp_path: Path) -> None:
+    best, outside = best_of(finished)[1], [tmp_path / "a", tmp_path / "b"]
+    worse = [t for t in load(finished).trials.values() if t.stage == "pretrain" and t.over and t.id != best]
+    ledger = Ledger(finished / LEDGER)
+    for trial, folder, path in zip(worse, outside, (str(tmp_path / "a"), "../b"), strict=False):
+        folder.mkdir()
+        (folder / "model").write_bytes(bytes(2**20))
+        ledger.append({"event": "checkpoint", "id": trial.id, "epoch": 99, "path": path, "digest": "d"})
+    ledger.close()
+    assert sizes_given_back(run("clean", finished, "--checkpoints"))["checkpoints"] == 0.0
+    assert all((folder / "model").exists() for folder in outside)
+    named = {point.path for trial in load(finished).trials.values() for point in trial.checkpoints}
+    assert {str(tmp_path / "a"), "../b"} <= named
 
 
 # -- how it ends ---------------------------------------------------------------------------------------------------

@@ -308,3 +308,95 @@ def test_whatever_the_order_and_however_often_the_driver_is_killed(seed: int) ->
         rebuilt.apply(event)
     assert rebuilt.trials == world.records.trials
     assert rebuilt.configurations == world.records.configurations
+
+
+def test_a_process_that_dies_after_its_last_checkpoint_has_finished() -> None:
+    world = World(sweep_of(budget={"trials": 1}))
+    job = world.launch()
+    assert job is not None
+    world.write_checkpoint(job, 10)
+    world.graph.end(job, Outcome("died", "killed"))
+    world.run()
+    check_whole(world)
+    assert world.records.trials[job.trial].status == "finished"
+    assert world.records.configurations[0].state == "complete"
+
+
+def test_a_trial_whose_checkpoint_was_cleaned_away_is_not_taken_over_but_computed() -> None:
+    sweep = sweep_of(known=[{"method.x": 0.25}], budget={"trials": 1})
+    done = World(sweep).run()
+    for trial in done.records.trials.values():
+        trial.checkpoints = []
+    world = World(sweep, reuse=done.records).run()
+    check_whole(world)
+    assert [job.stage for job in world.launched] == ["pretrain"], "evaluations need no checkpoint to be taken over"
+
+
+def test_a_checkpoint_that_was_cleaned_away_is_made_again_for_a_new_evaluation() -> None:
+    world = World(sweep_of(budget={"trials": 1})).run()
+    trial = next(trial for trial in world.records.trials.values() if trial.stage == "pretrain")
+    world.emit({"event": "drop_checkpoint", "id": trial.id, "path": trial.checkpoints[-1].path})
+    larger = sweep_of(budget={"trials": 1}, evals={"good": {}, "other": {}, "new": {}})
+    again = World(larger, list(world.ledger)).run()
+    assert [job.stage for job in again.launched] == ["pretrain", "evaluation"], "features are cached elsewhere"
+    assert all(trial.over for trial in again.records.trials.values())
+
+
+def test_an_objective_can_be_added_to_a_sweep_with_a_stopping_rule() -> None:
+    stop = {"rule": "asha", "reduction": 2, "min_trials": 2}
+    world = World(sweep_of(rungs=[0.5], stop=stop)).run()
+    both = ["max good/all/val/score", "min other/all/val/score"]
+    again = World(sweep_of(rungs=[0.5], stop=stop, objectives=both, budget={"trials": 9}), list(world.ledger)).run()
+    assert len(again.records.configurations) == 9
+    assert all(len(c.values) == 2 for c in again.records.configurations.values() if c.state == "complete")
+
+
+def test_another_objective_replaces_the_values_under_its_own_name() -> None:
+    world = World(sweep_of(budget={"trials": 2})).run()
+    again = World(sweep_of(budget={"trials": 2}, objectives=["max other/all/val/score"]), list(world.ledger)).run()
+    tells = [event for event in again.ledger if event["event"] == "told"]
+    assert [event["asked"][0] for event in tells[2:]] == [["other/all/val/score"]] * 2
+    bounded = sweep_of(budget={"trials": 2}, constraints=[{"metric": "other/all/val/score", "at_least": 0.2}])
+    constrained = World(bounded, list(world.ledger)).run()
+    assert all(c.violation is not None for c in constrained.records.configurations.values())
+
+
+def test_the_other_seed_of_a_diverged_configuration_does_not_wait_for_ever() -> None:
+    world = World(sweep_of(seeds=2, rungs=[0.5], stop={"rule": "median"}, budget={"trials": 1}))
+    first, second = world.launch(), world.launch()
+    assert first is not None
+    assert second is not None
+    world.graph.end(first, Outcome("diverged", "diverged: nan"))
+    assert world.graph.stops == [second.trial]
+    world.finish(second)  # it reached its rung before it looked for the stop file
+    world.run()
+    check_whole(world)
+    assert world.records.trials[second.trial].status == "stopped"
+    again = World(world.sweep, list(world.ledger))
+    assert again.graph.retry_failed() == 0, "it would diverge again"
+
+
+def test_a_point_given_by_hand_survives_a_kill() -> None:
+    world = World(sweep_of(budget={"trials": 2}))
+    world.graph.enqueue([{"method.x": 0.75}])
+    again = World(world.sweep, list(world.ledger)).run()
+    assert [c.source for c in again.records.configurations.values()] == ["enqueued", "sampler"]
+    assert again.records.enqueued == []
+
+
+def test_rungs_that_fall_on_one_epoch_keep_their_share() -> None:
+    stop = {"rule": "median", "min_trials": 2, "grace": 0.3}
+    points = [{"method.x": x} for x in (0.5, 0.4, 0.01)]
+    world = World(sweep_of(rungs=[0.01, 0.02, 0.5], stop=stop, known=points, budget={"trials": 3})).run()
+    assert [c.state for c in world.records.configurations.values()] == ["complete", "pruned", "pruned"]
+
+
+def test_attempts_count_from_the_last_checkpoint() -> None:
+    world = World(sweep_of(budget={"trials": 1}, retries=1))
+    for epoch in (2, 4, 6, 8):
+        job = world.launch()
+        assert job is not None
+        world.write_checkpoint(job, epoch)
+        world.graph.end(job, Outcome("died", "the machine was taken away"))
+    world.run()
+    assert world.records.configurations[0].state == "complete"

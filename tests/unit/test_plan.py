@@ -132,6 +132,36 @@ def test_a_worker_group_counts_with_all_its_workers() -> None:
         plan.check_resources({"CPU": 2})
 
 
+def test_a_process_must_fit_on_one_node() -> None:
+    plan = Plan(small(**{"resources.workers": 3, "resources.pretrain": {"cpu": 4, "memory_gb": 8}}), None)
+    small_node, large_node = {"CPU": 4.0, "memory": 4 * 2.0**30}, {"CPU": 8.0, "memory": 16 * 2.0**30}
+    total = {"CPU": 16.0, "memory": 24 * 2.0**30}
+    assert plan.check_resources(total, [small_node, small_node, large_node]) == 1
+    with pytest.raises(ConfigError, match=r"needs 4 CPU and 8 GB memory on one node, .* any node has is 4 CPU, 4 GB"):
+        plan.check_resources(total, [small_node] * 4)
+    wide = Plan(small(**{"resources.evaluation": {"cpu": 6}}), None)
+    with pytest.raises(ConfigError, match="an evaluation needs 6 CPU on one node, the most that any node has is 4 CPU"):
+        wide.check_resources({"CPU": 8.0}, [{"CPU": 4.0}, {"CPU": 4.0}])
+
+
+def test_every_point_must_have_batches() -> None:
+    space = {"space.train.batch_size": {"choice": [64, 1000]}, "base.train.drop_last": True, "known": []}
+    with pytest.raises(ConfigError, match=r"train\.batch_size: 1000 gives no batch .*\(at .*train\.batch_size=1000"):
+        Plan(small(**space), None)
+
+
+def test_an_evaluation_that_needs_a_gpu_is_refused_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainables.evals.knn.NEEDS", Needs(gpu=True))
+    with pytest.raises(ConfigError, match=r"evals\.knn: 'knn' needs a GPU; set resources\.evaluation\.gpu"):
+        Plan(small(), None)
+    Plan(small(**{"resources.evaluation": {"gpu": 0.5}}), None)
+
+
+def test_a_warm_up_that_never_ends_is_said() -> None:
+    notes = Plan(small(**{"train.warmup_epochs": 2}), None).warnings
+    assert [note for note in notes if note.startswith("train.warmup_epochs: 2 of 2 epochs are warm-up")]
+
+
 def test_counts_and_price(plan: Plan) -> None:
     many = Plan(small(**{"budget.trials": 10, "seeds": 3, "rungs": [0.5]}), None)
     evaluations = 30 * (len(many.sweep.evals) + 2)

@@ -48,6 +48,8 @@ def test_short_forms_are_the_long_ones() -> None:
         {"float": [1, math.inf]}, {"float": [math.nan, 1]}, {"float": [1, 2], "log": True, "step": 1}, {"choice": []},
         {"choice": [1, 1]}, {"choice": [[1], [1]]}, {"choice": "ab"}, {"float": [1, 2], "step": 0}, {"kind": "float"},
         {"float": [1, 2], "points": 1}, {"text": [1, 2]},
+        {"int": [1, math.inf]}, {"int": [-math.inf, 3]}, {"int": [math.nan, 3]}, {"float": [1, 2], "step": math.inf},
+        {"float": [1, 2], "also": [math.nan]}, {"int": [1, 2], "also": [math.inf]},
     ],
 )  # fmt: skip
 def test_what_cannot_be_a_dimension(values: dict[str, Any]) -> None:
@@ -66,7 +68,7 @@ def test_one_and_true_and_a_list_are_different_choices() -> None:
     [
         (Float(1, 10, log=True), [1, 10, 3.3], [0.99, 10.01, "3", True, None, math.nan]),
         (Float(1, 10, log=True, also=(0, -1)), [0, -1, 5], [0.5]),
-        (Int(2, 9), [2, 9, 4.0], [2.5, 1, 10]),
+        (Int(2, 9), [2, 9, 4.0], [2.5, 1, 10, math.inf, -math.inf, math.nan, 10**400]),
     ],
 )
 def test_contains(dimension: Dimension, inside: list[Any], outside: list[Any]) -> None:

@@ -79,6 +79,22 @@ def test_a_checkpoint_replaces_the_one_in_its_place_and_leaves_nothing_beside(sa
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing_but_the_one_before(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    config, spec, method = built(1)
+    before = state.read_meta(saved).digest
+    monkeypatch.setattr(torch, "save", full)
+    optimizer = build_optimizer(method, config.train)
+    with pytest.raises(OSError, match="No space left"):
+        state.save(saved, method, config.dump(), spec, epoch=4, optimizer=optimizer)
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+    assert state.read_meta(saved).digest == before
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("where", [0.0, 0.3, 0.5, 0.999])
 def test_a_flipped_byte_anywhere_is_seen(saved: Path, name: str, where: float) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import operator
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.spec import Stopping
-from sweep.stopping import judge, ranks
+from sweep.stopping import _fronts, judge, ranks
 
 UP, DOWN = ["max"], ["min"]
 ASHA = Stopping(rule="asha", reduction=3, min_trials=4)
@@ -105,3 +107,18 @@ def test_a_dominated_point_never_comes_before_its_dominator(points: list[tuple[i
         for j, b in enumerate(points):
             if a != b and a[0] >= b[0] and a[1] <= b[1]:
                 assert places[i] < places[j]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=14))
+def test_fronts_are_peeled_off_one_after_another(points: list[tuple[int, int, int]]) -> None:
+    """Each front is what nothing of the rest dominates (all down)."""
+    found, left, number = _fronts(np.array(points, dtype=float)).tolist(), set(range(len(points))), 0
+
+    def dominated(i: int) -> bool:
+        return any(points[j] != points[i] and all(map(operator.le, points[j], points[i])) for j in left)
+
+    while left:
+        free = {i for i in left if not dominated(i)}
+        assert {i for i in left if found[i] == number} == free
+        left -= free
+        number += 1

@@ -285,6 +285,33 @@ def test_waiting_trials_have_no_page(tmp_path: Path) -> None:
     assert [page.run for page in pages(sweep.records)] == ["a" * 16]
 
 
+def test_a_page_takes_the_time_of_its_own_trial(tmp_path: Path) -> None:
+    sweep = SyntheticSweep(tmp_path / "s")
+    for number in range(3):
+        sweep.configuration(number)
+    everything = {page.run: page for page in pages(sweep.records)}
+
+    class Indexed(dict[str, Any]):
+        def values(self) -> Any:
+            raise AssertionError("walked over all trials")
+
+    sweep.records.trials = Indexed(sweep.records.trials)
+    only = [f"{1:016x}", f"{1000 + 2:016x}"]
+    assert {page.run: page for page in pages(sweep.records, only)} == {run: everything[run] for run in only}
+
+
+def test_the_list_of_runs_is_not_written_at_every_page(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, tmp_path / "aim")
+    (tmp_path / "aim").mkdir()
+    for number in range(3):
+        writer.written[f"run {number}"] = {"page": "p", "curve": 0, "indexed": False}
+        writer.save(interval=600.0)
+    noted = Writer(tmp_path, tmp_path / "aim").written
+    assert list(noted) == ["run 0"]
+    writer.save()
+    assert Writer(tmp_path, tmp_path / "aim").written == writer.written
+
+
 # -- what may happen to Aim ------------------------------------------------------------------------------------------
 
 

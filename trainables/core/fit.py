@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from datasets.base import Batch, Source, Spec
+from datasets.base import Batch, Source
 from datasets.config import ConfigError
 from datasets.views import Views
 from trainables.core import dist, state
@@ -74,13 +74,19 @@ class Silent:
 
 @dataclass
 class Fitted:
-    """What came of `fit`: the trained method, how it ended, and the checkpoints that turned out to be damaged."""
+    """What came of `fit`.
+
+    Attributes:
+        method: as trained. ended: at the epoch it was sent to, or because the listener asked. epoch: the last.
+        damaged: checkpoints that could not be read. built: what was really built, in the form of the configuration.
+    """
 
     method: Method
     ended: Ended
     epoch: int
     metrics: dict[str, float] = field(default_factory=dict)
     damaged: list[Path] = field(default_factory=list)
+    built: dict[str, Any] = field(default_factory=dict)
 
 
 def fit(
@@ -125,7 +131,7 @@ def fit(
         if stop:
             ended = "interrupted"
             break
-    return Fitted(run.method, ended, epoch, metrics, damaged)
+    return Fitted(run.method, ended, epoch, metrics, damaged, run.built())
 
 
 class _Run:
@@ -158,6 +164,17 @@ class _Run:
             module = nn.parallel.DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False)
         return module
 
+    def built(self) -> dict[str, Any]:
+        """The values that the built objects have, read from them and not from the configuration."""
+        group = self.optimizer.param_groups[0]
+        names = {"weight_decay": "weight_decay", "betas": "betas", "momentum": "momentum"}
+        train = {option: _plain(group[name]) for option, name in names.items() if name in group}
+        return {
+            "method": self.method.cfg.dump(),
+            "views": self.views.cfg.dump(),
+            "train": {**train, "optimizer": type(self.optimizer).__name__.lower()},
+        }
+
     def restore(self, resume: Sequence[tuple[Path, str]]) -> tuple[int, list[Path]]:
         """Load the newest whole checkpoint; the epoch it was written after, and the damaged ones passed over."""
         damaged = []
@@ -171,6 +188,8 @@ class _Run:
                 continue
             if meta.config != self.config.dump():
                 raise state.CheckpointError(f"{path}: was written by another configuration")
+            if meta.spec.fingerprint != self.views.spec.fingerprint:
+                raise state.CheckpointError(f"{path}: was trained on other data than are there now")
             state.restore_model(path, self.method)
             state.restore_optimizer(path, self.optimizer)
             return meta.epoch, damaged
@@ -322,13 +341,12 @@ def initialise(method: Method, path: Path) -> None:
     method.load_state_dict({**own, **fitting})
 
 
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _agreed(stop: bool) -> bool:
     """Rank 0's decision, on all ranks."""
     if dist.world() == 1:
         return stop
     return bool(dist.gather(torch.tensor([float(stop)]))[0] > 0)
-
-
-def spec_of(config: Resolved, root: Path | None) -> Spec:
-    """The spec of the batches a method of `config` gets."""
-    return config.build_views(config.source(root, "train").spec).spec

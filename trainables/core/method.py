@@ -35,6 +35,7 @@ class Method(nn.Module):
             the platform refuses the training loss as an objective when one of them is searched.
 
     Attributes:
+        cfg: the options it was built from.
         parts: part -> number of dimensions; always has "all". Set in `__init__`, valid on the meta device too.
     """
 
@@ -46,6 +47,7 @@ class Method(nn.Module):
     def __init__(self, cfg: config.Config, spec: Spec) -> None:
         """Build from options and the spec of the batches it will get (shape *after* the views, params, labels)."""
         super().__init__()
+        self.cfg = cfg
 
     @classmethod
     def check(cls, cfg: config.Config, spec: Spec) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from datasets.atomic import replacing
 from datasets.base import Spec
 from trainables.core.config import Resolved, resolve
 from trainables.core.method import Method
@@ -53,18 +53,16 @@ def save(
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Meta:
     """Write a checkpoint to `path`, whole or not at all; an existing one there is replaced."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in method.state_dict().items()}
-    save_file(tensors, temporary / "model.safetensors")
-    if optimizer is not None:
-        torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
-    files = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
-    content = {"format": FORMAT, "config": config, "epoch": epoch, "step": step, "spec": asdict(spec), "files": files}
-    (temporary / "meta.json").write_text(json.dumps(content, indent=1))
-    shutil.rmtree(path, ignore_errors=True)
-    temporary.rename(path)
+    content = {"format": FORMAT, "config": config, "epoch": epoch, "step": step, "spec": asdict(spec)}
+    with replacing(path) as temporary:
+        temporary.mkdir(parents=True)
+        save_file(tensors, temporary / "model.safetensors")
+        if optimizer is not None:
+            torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
+        content["files"] = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+        (temporary / "meta.json").write_text(json.dumps(content, indent=1))
+        shutil.rmtree(path, ignore_errors=True)
     return Meta(config, epoch, step, spec, _digest(content))
 
 
@@ -132,7 +130,7 @@ def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     file = path / "optimizer.pt"
     if not file.exists():
         raise CheckpointError(f"{path}: holds no optimiser state, so training cannot go on from it; use `init` instead")
-    optimizer.load_state_dict(torch.load(file, weights_only=True))
+    optimizer.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -196,7 +196,7 @@ def segment(job: dict[str, Any], reporter: Reporter, device: Any = None) -> dict
     damaged = [os.path.relpath(path, base) for path in fitted.damaged]
     reason = f"{damaged[0]} was damaged, went on from the one before" if damaged else ""
     metrics = fitted.metrics if dist.rank() == 0 else {}
-    return {"kind": kind, "reason": reason, "metrics": metrics, "damaged": damaged, "config": config.dump()}
+    return {"kind": kind, "reason": reason, "metrics": metrics, "damaged": damaged, "built": fitted.built}
 
 
 # -- judging a checkpoint ----------------------------------------------------------------------------------------
@@ -246,12 +246,14 @@ class _Tee:
         self.first, self.second = first, second
 
     def write(self, text: str) -> int:
-        self.second.write(text)
+        if not self.second.closed:  # someone may have kept this stream beyond its job
+            self.second.write(text)
         return self.first.write(text)
 
     def flush(self) -> None:
         self.first.flush()
-        self.second.flush()
+        if not self.second.closed:
+            self.second.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.first, name)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from datasets.atomic import replacing
+
 POINTS = 2000  # more only make a scatter heavier
 
 
 def table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
     """A CSV file with a header."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
-    temporary.rename(path)
     return path
 
 
@@ -38,8 +37,6 @@ def agreement(path: Path, true: Tensor, predicted: Tensor, title: str, unit: str
     if circular:
         axes.set(xlim=(low, high), ylim=(low, high), xticks=range(0, 361, 90), yticks=range(0, 361, 90))
     axes.set(title=title, xlabel=f"true {unit}", ylabel=f"predicted {unit}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         FigureCanvasAgg(figure).print_png(file)
-    temporary.rename(path)
     return path

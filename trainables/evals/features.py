@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,11 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.atomic import replacing
 from datasets.base import Batch, Source, Spec, Split
 from datasets.config import ConfigError, near
 from datasets.views import Views
 from trainables.core.config import digest, resolve
-from trainables.core.state import CheckpointError, load_method
+from trainables.core.state import load_method
 from trainables.evals.base import Features, Request
 
 VERSION = 1
@@ -68,14 +68,12 @@ class FeatureStore:
 
 def write(path: Path, features: Features) -> None:
     """Write features to `path`, whole or not at all, with checksums over data and structure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with h5py.File(temporary, "w", libver="latest") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
         for group in GROUPS:
             file.create_group(group)
             for name, value in getattr(features, group).items():
                 file[group].create_dataset(name, data=value.numpy(), chunks=True, fletcher32=True)
         file.create_dataset("index", data=features.index.numpy(), chunks=True, fletcher32=True)
-    temporary.rename(path)
 
 
 def read(path: Path) -> Features | None:
@@ -152,8 +150,7 @@ class CheckpointSubject:
         """The features of `request`, from the store or computed now.
 
         Raises:
-            ConfigError: the transform is not in the stack.
-            CheckpointError: the encoder's output is not finite.
+            ConfigError: the transform is not in the stack, or the encoder's output is not finite.
         """
         source, views = self.data(request.split)
         if request.transform is not None and request.transform not in views.spec.params:
@@ -173,7 +170,10 @@ class CheckpointSubject:
         parts = {name: torch.cat([block[0][name] for block in blocks]) for name in blocks[0][0]}
         for name, value in parts.items():
             if not bool(value.isfinite().all()):
-                raise CheckpointError(f"{self.checkpoint}: encodes to values that are not finite (part '{name}')")
+                raise ConfigError(
+                    f"{self.checkpoint}: encodes to values that are not finite (part '{name}'); "
+                    "its training diverged, choose another checkpoint or a lower train.lr"
+                )
         batches = [block[1] for block in blocks]
         code = request.transform
         return Features(

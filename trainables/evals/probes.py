@@ -18,7 +18,6 @@ learning rate and choose on held-out rows, since a fixed rate decides the rankin
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,8 @@ from safetensors.torch import save_file
 from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+from datasets.atomic import replacing
 
 ProbeKind = Literal["logistic", "ridge", "sgd"]
 
@@ -62,10 +63,9 @@ class Linear:
     def save(self, path: Path) -> Path:
         """Write the probe as safetensors, whole or not at all."""
         tensors = {"weight": self.weight, "bias": self.bias, "mean": self.mean, "scale": self.scale}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         metadata = {"chosen": repr(self.chosen)}
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata)
-        temporary.rename(path)
+        with replacing(path) as temporary:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata)
         return path
 
 
