@@ -84,7 +84,7 @@ class Proposals:
             if active(dimension, params):
                 params[key] = _suggest(trial, key, dimension)
         self._numbers[number] = trial.number
-        noted = self.study.trials[trial.number].system_attrs
+        noted = self.study.get_trials(deepcopy=False)[trial.number].system_attrs
         return Proposal(params, "sampler", {key: value for key, value in noted.items() if key.startswith(NOTES)})
 
     def tell(self, configuration: Configuration) -> None:

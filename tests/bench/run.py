@@ -1,6 +1,6 @@
 """Measure what the project promises about speed: every number is a ratio of two things timed side by side in one run.
 
-    make bench                      all of it, about 20 minutes on 2 cores
+    make bench                      all of it, about a quarter of an hour on 2 cores
     make bench ARGS="c d"           single ones
     make bench ARGS="f --pairs 100 --dry"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from runs import cheap, whole
+from cheap_sweeps import cheap, whole
 
 from sweep.ledger import read
 from sweep.run import run

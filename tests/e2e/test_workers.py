@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from runs import cheap, command, finish, whole, write
+from cheap_sweeps import cheap, command, finish, whole, write
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
-from runs import cheap, command, finish, whole, write
+from cheap_sweeps import cheap, command, finish, whole, write
 
 from sweep.dashboard import build_study
 from sweep.ledger import LedgerError

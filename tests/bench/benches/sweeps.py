@@ -14,12 +14,12 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "e2e"))
 
-from runs import cheap
+from cheap_sweeps import cheap
 
 from sweep import graph
 from sweep.ledger import Event, read
 from sweep.records import LEDGER, Configuration
-from sweep.search import Proposals
+from sweep.search import Proposal, Proposals
 from sweep.spec import Sweep
 
 ONE_EPOCH = {"train": {"epochs": 1, "warmup_epochs": 0, "batch_size": 8, "checkpoint_every": 1, "lr": 0.01}}
@@ -64,7 +64,7 @@ def clocked() -> Iterator[Clock]:
     clock = Clock()
 
     class Timed(Proposals):
-        def propose(self, number: int, enqueued: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], str] | None:
+        def propose(self, number: int, enqueued: Mapping[str, Any] | None = None) -> Proposal | None:
             begin = time.perf_counter()
             try:
                 return super().propose(number, enqueued)
