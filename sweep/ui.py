@@ -61,7 +61,7 @@ def views(records: Records) -> list[View]:
 
 def _comparison(records: Records, sampled: list[str], objectives: list[str]) -> View:
     """Parallel axes, coloured by the last one: the first objective; the table shows the same columns first."""
-    others = [metric for metric in _downstream(records) if metric not in objectives]
+    others = [metric for metric in _telling(records) if metric not in objectives]
     metrics = [*others[: max(0, DIMENSIONS - len(objectives))], *reversed(objectives)]
     axes = [_param(_scale(records, key), key) for key in sampled] + [_param("downstream", name) for name in metrics]
     columns = [_param("sampled", key) for key in sampled] + [_param("downstream", name) for name in reversed(metrics)]
@@ -77,9 +77,18 @@ def _scale(records: Records, key: str) -> str:
     return "log10" if records.spec["space"][key].get("log") else "sampled"
 
 
-def _downstream(records: Records) -> list[str]:
-    names = {name for trial in records.trials.values() if trial.stage == "evaluation" for name in trial.metrics}
-    return sorted(name for name in names if "/val/" in name)
+def _telling(records: Records) -> list[str]:
+    """Metrics of the validation split that differ between trials, of each evaluation in turn."""
+    values: dict[str, set[float]] = {}
+    for trial in records.trials.values():
+        for name, value in trial.metrics.items() if trial.stage == "evaluation" else ():
+            if "/val/" in name:
+                values.setdefault(name, set()).add(value)
+    by_evaluation: dict[str, list[str]] = {}
+    for name in sorted(name for name, found in values.items() if len(found) > 1):
+        by_evaluation.setdefault(name.split("/")[0], []).append(name)
+    rows = itertools.zip_longest(*by_evaluation.values())
+    return [name for row in rows for name in row if name is not None]
 
 
 def _scatters(records: Records, sampled: list[str], objectives: list[str]) -> Iterator[View]:
@@ -187,10 +196,15 @@ def stop(directory: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def _stay(directory: Path, process: subprocess.Popen[bytes]) -> None:
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt  # the server must not outlive a `kill` of this command
+
+    previous = signal.signal(signal.SIGTERM, end)
     try:
         with contextlib.suppress(KeyboardInterrupt):
             process.wait()
     finally:
+        signal.signal(signal.SIGTERM, previous)
         stop(directory, process)
 
 
