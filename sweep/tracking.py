@@ -36,6 +36,7 @@ SAVE = 30.0  # seconds between two writings of the list of all runs
 WRITTEN = "runs.json"
 UI = "ui.json"
 RETRY = 30.0  # seconds until a locked or full repository is tried again
+STALL = 120.0  # seconds without a page written after which the end is no longer waited for
 CAPACITY = 10_000  # updates waiting for the writer
 TEXT_LIMIT = 200_000  # characters of a table or text shown in Aim; the file itself stays in the sweep's folder
 CONCERNS_A_TRIAL = {"start", "drop_checkpoint", "end", "retry"}
@@ -293,6 +294,7 @@ class Tracker:
         self._points: dict[str, Points] = {}
         self._due: dict[str, float] = {}
         self._pause_until = 0.0
+        self._written = 0
         self._absent = False
         self._thread = threading.Thread(target=self._work, name="aim", daemon=True) if enabled else None
         if self._thread:
@@ -326,15 +328,19 @@ class Tracker:
         self._deliver()
 
     def close(self, timeout: float = 60.0) -> None:
-        """Write what waits, for at most `timeout` seconds, and give back Aim's locks."""
+        """Write what waits and give back Aim's locks; for `timeout` seconds at most, and while it gets on."""
         thread, self._thread = self._thread, None
         if thread:
             deadline = time.monotonic() + timeout
             with contextlib.suppress(queue.Full):
                 self._queue.put(None, timeout=timeout)
-            thread.join(max(0.0, deadline - time.monotonic()))
-            if thread.is_alive():
-                self._problem("late", TimeoutError(f"{timeout:g} s"))
+            seen, since = self._written, time.monotonic()
+            while thread.is_alive() and time.monotonic() < min(deadline, since + STALL):
+                thread.join(0.2)
+                if self._written != seen:
+                    seen, since = self._written, time.monotonic()
+            if thread.is_alive():  # on a full disk Aim was seen to wait for ever inside a write
+                self._problem("late", TimeoutError(f"{time.monotonic() - deadline + timeout:.0f} s"))
         self._deliver()
 
     def _put(self, item: list[Page] | tuple[str, int, dict[str, Any]]) -> None:
@@ -413,6 +419,7 @@ class Tracker:
             writer.save(SAVE)
 
     def _write(self, writer: Writer, page: Page) -> None:
+        self._written += 1
         try:
             writer.write(page, None if page.ended else self._points.get(page.run))
         except Exception as error:

@@ -425,7 +425,7 @@ tracker = sweep.track(lambda line: print("PROBLEM", line), interval=0.0)
 for number in range(8):
     sweep.configuration(number)
 sweep.emit("done")
-tracker.close()
+tracker.close(20)
 print("RECORDS", sum(trial.status == "finished" for trial in sweep.records.trials.values()))
 """
 
@@ -443,7 +443,8 @@ def test_a_read_only_or_full_disk_costs_the_sweep_nothing(tmp_path: Path, option
     )
     assert done.returncode == 0, done.stderr
     problems = [line for line in done.stdout.splitlines() if line.startswith("PROBLEM")]
-    assert any(meaning in line for line in problems), done.stdout + done.stderr
+    # Aim itself sometimes waits for ever inside a write to a full disk; that is reported too, and costs nothing else
+    assert any(meaning in line or "not everything was written" in line for line in problems), done.stdout + done.stderr
     assert "RECORDS 24" in done.stdout
     assert len(load(place.parent).trials) == 24
 
