@@ -42,7 +42,7 @@ def explain(records: Records, metric: str, trial: str) -> dict[str, Any]:
         "checkpoint": {"path": point.path, "digest": point.digest, "epoch": point.epoch} if point else None,
         "evaluation": _evaluation(records, source) if source.stage == "evaluation" else None,
         "data": _data(records, pretraining, point),
-        "code": dict(records.manifest.get("environment", {})),
+        "code": _code(records, source, pretraining),
         "reproduce": _commands(records, source, point),
     }
     return {key: value for key, value in lineage.items() if value not in (None, {})}
@@ -119,10 +119,21 @@ def _data(records: Records, pretraining: Trial, point: Checkpoint | None) -> dic
     return found
 
 
+def _code(records: Records, source: Trial, pretraining: Trial) -> dict[str, Any]:
+    """Versions, and the revision that was at work; where they differ, that of the pretraining and the evaluation."""
+    found = dict(records.manifest.get("environment", {}))
+    if source.revision:
+        found.pop("dirty", None)
+        found["revision"] = source.revision
+    if pretraining.revision and pretraining.revision != source.revision:
+        found["revision of the pretraining"] = pretraining.revision
+    return found
+
+
 def _commands(records: Records, source: Trial, point: Checkpoint | None) -> list[str]:
     """The commands that make the number again from its checkpoint, after going back to the code's revision."""
-    environment = records.manifest.get("environment", {})
-    commands = [f"git checkout {environment['revision']}"] if environment.get("revision") else []
+    revision = source.revision.split(" ")[0] or records.manifest.get("environment", {}).get("revision")
+    commands = [f"git checkout {revision}"] if revision and revision != "unknown" else []
     if source.stage != "evaluation":
         return [*commands, f"sweep resume {shlex.quote(str(records.directory))}"]
     if point is None:

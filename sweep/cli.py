@@ -93,6 +93,7 @@ def ls(
 def plan(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="a search space, a .yaml or a .py file")],
     sets: Sets = NONE,
+    trials: Annotated[int | None, typer.Option(min=1, help="configurations to try")] = None,
     smoke: Annotated[bool, typer.Option(help="the smallest form of this sweep")] = False,
     workers: Annotated[int | None, typer.Option(help="Ray Train workers of one pretraining")] = None,
     data_root: Root = None,
@@ -103,14 +104,15 @@ def plan(
     from sweep.run import root_of
     from sweep.spec import load_sweep
 
-    made = Plan(load_sweep(name, _with_workers(sets, workers), smoke), root_of(data_root))
+    more = [*sets, *([f"budget.trials={trials}"] if trials else [])]
+    made = Plan(load_sweep(name, _with_workers(more, workers), smoke), root_of(data_root))
     slots = made.check_resources(local_resources())
     for line in made.describe():
         print(line)
-    seconds, trials = made.price(), made.counts()["pretrainings"]
+    seconds, count = made.price(), made.counts()["pretrainings"]
     print(
         f"  price     about {duration(seconds)} a pretraining (measured here), {slots} at once on this machine: "
-        f"{duration(seconds * trials / slots)} and the evaluations; less where rungs stop trials"
+        f"{duration(seconds * count / slots)}; evaluations and the start come on top, rungs may save some"
     )
 
 
@@ -299,32 +301,44 @@ def retry(
 def table(
     directory: Dir,
     by: Annotated[str, typer.Option(help="configuration, trial or evaluation")] = "configuration",
-    out: Annotated[Path | None, typer.Option(help="a .csv, .parquet, .md or .json file")] = None,
+    out: Annotated[Path | None, typer.Option(help="every column, into a .csv, .parquet, .md or .json file")] = None,
+    wide: Annotated[bool, typer.Option("--all", help="every column, as Markdown")] = False,
 ) -> None:
     """The results as a table."""
     from analysis.table import markdown, write
     from analysis.table import table as make
     from sweep.records import load
+    from sweep.report import front
 
     if by not in ("configuration", "trial", "evaluation"):
         raise UserError(f"--by {by}: choose configuration, trial or evaluation")
-    frame = make(load(directory), by)  # type: ignore[arg-type]
-    if out is None:
+    records = load(directory)
+    frame = make(records, by)  # type: ignore[arg-type]
+    if out is not None:
+        print(_user(write, frame, out))
+    elif wide or by == "evaluation" or not len(frame):
         print(markdown(frame))
     else:
-        print(_user(write, frame, out))
+        for line in front(records, frame, ("state",) if by == "configuration" else ("trial", "seed", "status")):
+            print(line)
 
 
 @app.command()
-def best(directory: Dir) -> None:
+def best(
+    directory: Dir,
+    wide: Annotated[bool, typer.Option("--all", help="every column, as Markdown")] = False,
+) -> None:
     """The best configuration, or the Pareto front of several objectives."""
     from analysis.table import best as find
     from analysis.table import markdown
     from sweep.records import load
+    from sweep.report import front
 
-    found = find(load(directory))
+    records = load(directory)
+    found = find(records)
     if len(found.frame):
-        print(markdown(found.frame))
+        for line in [markdown(found.frame)] if wide else front(records, found.frame, ("trials",)):
+            print(line)
     for note in found.notes:
         print(f"note: {note}")
 

@@ -121,8 +121,8 @@ def best_line(records: Records) -> str:
     parts = []
     for index, objective in enumerate(records.objectives):
         pick = max if objective["direction"] == "max" else min
-        value = pick(c.values[index] for c in done if index < len(c.values))
-        parts.append(f"{objective['metric']} {value:.4g}")
+        value, number = pick((c.values[index], c.number) for c in done if index < len(c.values))
+        parts.append(f"{objective['metric']} {value:.4g} (#{number})")
     return "best " + ", ".join(parts)
 
 

@@ -25,7 +25,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.search import Searcher
 
 from sweep.cluster import Capacity
-from sweep.folder import size_of, write_record
+from sweep.folder import revision, size_of, write_record
 from sweep.graph import Graph, Job, Outcome
 from sweep.ledger import Event, Ledger, LedgerError
 from sweep.plan import Plan, requirement
@@ -86,7 +86,8 @@ class Driver:
         Raises:
             whatever broke the driver itself, after Tune was ended in order; the folder is whole in any case.
         """
-        self.emit({"event": "session"})
+        commit, changed = revision()
+        self.emit({"event": "session", "revision": f"{commit or 'unknown'}{' (changed)' * changed}"})
         self.graph.start()
         storage = Path(tempfile.mkdtemp(prefix="sweep-tune-"))
         try:

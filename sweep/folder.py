@@ -103,14 +103,19 @@ def environment() -> dict[str, Any]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
+    found["revision"], found["dirty"] = revision()
+    return found
+
+
+def revision() -> tuple[str | None, bool]:
+    """The commit of the code that runs, and whether it was changed since."""
     root = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
-    found["revision"], found["dirty"] = git("rev-parse", "HEAD") or None, bool(git("status", "--porcelain", "-uno"))
-    return found
+    return git("rev-parse", "HEAD") or None, bool(git("status", "--porcelain", "-uno"))
 
 
 def lock(directory: Path) -> IO[str]:

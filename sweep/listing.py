@@ -53,7 +53,7 @@ def _fields(config: type[BaseModel], prefix: str) -> Iterator[str]:
         if isinstance(default, BaseModel):
             yield from _fields(type(default), f"{name}.")
             continue
-        yield f"{name:28}{_default(default):22}{_range(field):18}{field.description or ''}".rstrip()
+        yield f"{name:28}  {_default(default):22}  {_range(field):18}  {field.description or ''}".rstrip()
 
 
 def _default(value: Any) -> str:

@@ -57,6 +57,7 @@ class Trial:
         configuration: the number of the first configuration that asked for it.
         metrics: pretraining: the last epoch's; evaluation: full names, `linear/all/val/top1`.
         seconds: compute time over all attempts.
+        revision: of the code, when its last attempt began.
         origin: folder of another sweep from which the finished result was taken, or "".
     """
 
@@ -78,6 +79,7 @@ class Trial:
     ended: float = 0.0
     checkpoints: list[Checkpoint] = field(default_factory=list)
     origin: str = ""
+    revision: str = ""
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -142,6 +144,7 @@ class Records:
         self.enqueued: list[dict[str, Any]] = []  # points given by hand that no configuration has taken yet
         self.finished = False
         self._last_event = 0.0
+        self._revision = ""
         self._evaluations: dict[str, list[Trial]] = {}  # by pretraining, so that a frame of n trials takes n steps
 
     @property
@@ -223,6 +226,7 @@ class Records:
 
     def _on_session(self, event: Event) -> None:
         self.sessions += 1
+        self._revision = event.get("revision", "")
         self.finished = False
         for trial in self.trials.values():  # the driver before this one died or stopped with these in the air
             if trial.status == "running":
@@ -252,6 +256,7 @@ class Records:
         trial = self.trials[event["id"]]
         trial.status, trial.attempts, trial.reason = "running", event["attempt"], ""
         trial.started = trial.started or event["time"]
+        trial.revision = self._revision
 
     def _on_checkpoint(self, event: Event) -> None:
         trial = self.trials[event["id"]]

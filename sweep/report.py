@@ -72,23 +72,27 @@ def conclude(records: Records) -> Iterator[str]:
     yield f"Aim       sweep ui {directory}"
 
 
-def front(records: Records, frame: pd.DataFrame) -> Iterator[str]:
-    """The chosen configurations: objectives with their spread, parameters, the same metrics on the test split."""
+def front(records: Records, frame: pd.DataFrame, more: tuple[str, ...] = ()) -> Iterator[str]:
+    """Configurations on a terminal: objectives with their spread, parameters, the same metrics on the test split.
+
+    Args:
+        more: further columns, before the objectives.
+    """
     from rich.console import Console
     from rich.table import Table
 
     objectives = [objective["metric"] for objective in records.objectives]
     tests = [metric.replace("/val/", "/test/") for metric in objectives]
-    names = ["configuration", *objectives, *records.spec["space"], *(test for test in tests if test in frame)]
+    names = ["configuration", *more, *objectives, *records.spec["space"], *(test for test in tests if test in frame)]
     table = Table(box=None, pad_edge=False)
     for name in names:
-        table.add_column(name.removeprefix("method."), overflow="fold")
+        table.add_column(name.removeprefix("method.").replace("/", "/\n"))
     for _, row in frame.iterrows():
         table.add_row(*(_cell(row.get(name), row.get(f"{name} std")) for name in names))
-    console = Console(width=120)
+    console = Console(width=160)
     with console.capture() as captured:
         console.print(table)
-    yield from captured.get().rstrip().splitlines()
+    yield from (line.rstrip() for line in captured.get().rstrip().splitlines())
 
 
 def _cell(value: Any, spread: Any = None) -> str:

@@ -64,7 +64,11 @@ def run(
     records = create(where.resolve(), asked, options)
     if begun:  # it may have been extended since, which its folder knows
         return resume(where, quiet=quiet, say=say, data_root=options["data_root"], address=address)
-    say(f"  folder    {where}") if not quiet else None
+    if not quiet:
+        other = (
+            "" if directory or where.name == asked.name else f" (runs/{asked.name} holds another sweep of this name)"
+        )
+        say(f"  folder    {where}{other}")
     return _drive(plan, records, options, quiet=quiet, say=say)
 
 

@@ -51,7 +51,13 @@ def evaluate_checkpoint(
             yield f"  {name}/{metric}  {value:.6g}"
         for artifact in results[name].artifacts.values():
             yield f"  {artifact}"
-    numbers = {f"{name}/{metric}": v for name, result in results.items() for metric, v in result.metrics.items()}
+    kept = out / "results.json"
+    try:
+        before = json.loads(kept.read_text())
+        numbers = before["metrics"] if before["checkpoint"] == subject.meta.digest else {}
+    except (OSError, ValueError, KeyError):
+        numbers = {}
+    numbers |= {f"{name}/{metric}": v for name, result in results.items() for metric, v in result.metrics.items()}
     write_atomic(out / "results.json", json.dumps({"checkpoint": subject.meta.digest, "metrics": numbers}, indent=1))
     yield str(out / "results.json")
 
@@ -94,7 +100,12 @@ def _checkpoint_of(records: Records, trial: str | None) -> Path:
         if not done:
             raise ConfigError(f"{records.directory}: no configuration is complete yet; name a --trial")
         sign = -1 if records.objectives[0]["direction"] == "max" else 1
-        found = records.trials[min(done, key=lambda c: sign * c.values[0]).trials[0]]
+        chosen = min(done, key=lambda c: sign * c.values[0])
+        found = records.trials[chosen.trials[0]]
+        print(
+            f"configuration {chosen.number}, the best in {records.objectives[0]['metric']}, its first seed; "
+            "another one by --trial, see `sweep table --by trial`"
+        )
     else:
         matches = [t for t in records.trials.values() if t.id.startswith(trial) and t.stage == "pretrain"]
         if len(matches) != 1:

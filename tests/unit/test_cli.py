@@ -240,7 +240,10 @@ def test_logs_show_the_end(run: Run, finished: Path) -> None:
 
 @pytest.mark.parametrize("by", ["configuration", "trial", "evaluation"])
 def test_tables_on_the_terminal_and_as_files(run: Run, finished: Path, tmp_path: Path, by: str) -> None:
-    assert "good/all/val/score" in run("table", finished, "--by", by) or by == "evaluation"
+    compact, wide = run("table", finished, "--by", by), run("table", finished, "--by", by, "--all")
+    assert "good/all/val/score" in wide or by == "evaluation"
+    assert len(compact.splitlines()) >= 8
+    assert by == "evaluation" or ("score" in compact and max(map(len, compact.splitlines())) <= 160)
     for suffix, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet), ("json", pd.read_json)):
         path = tmp_path / f"results.{suffix}"
         assert str(path) in run("table", finished, "--by", by, "--out", path)

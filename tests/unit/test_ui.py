@@ -54,6 +54,7 @@ def listeners(process: int) -> set[str]:
 def test_views_compare_what_was_sampled_with_the_objectives(tmp_path: Path) -> None:
     sweep = SyntheticSweep(tmp_path / "s", objectives=2, rungs=(0.5,))
     sweep.configuration(0)
+    sweep.configuration(1)
     views = {view.name: view for view in ui.views(sweep.records)}
     assert list(views) == [
         "Hyperparameters against downstream metrics",
@@ -68,7 +69,7 @@ def test_views_compare_what_was_sampled_with_the_objectives(tmp_path: Path) -> N
     first = views["Hyperparameters against downstream metrics"]
     axes = [option["key"] for option in first.state["select"]["options"]]
     assert axes[:2] == ['log10["method.lambda"]', 'sampled["method.target"]']
-    assert axes[2] == 'downstream["rotation/equi/val/r2"]' and axes[-1] == 'downstream["linear/all/val/top1"]'
+    assert 'downstream["rotation/equi/val/r2"]' in axes and axes[-1] == 'downstream["linear/all/val/top1"]'
     assert not any("/test/" in axis for axis in axes)
     [y, x] = views["linear/all/val/top1 against method.lambda"].state["select"]["options"]
     assert (y["key"], x["key"]) == ('downstream["linear/all/val/top1"]', 'log10["method.lambda"]')

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import time
@@ -102,7 +103,8 @@ class Reporter:
         self.halted = self.base / "stop"
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Pass an epoch on."""
+        """Pass an epoch on, and leave a line in the trial's log."""
+        print(f"epoch {epoch}: " + ", ".join(f"{name} {value:.5g}" for name, value in metrics.items()), flush=True)
         self.messages.epoch(epoch, metrics)
 
     def checkpoint(self, epoch: int, path: Path, digest: str, metrics: dict[str, float]) -> None:
@@ -120,6 +122,7 @@ def pretrain(job: dict[str, Any], messages: Messages) -> dict[str, Any] | None:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    logging.getLogger("ray.train").setLevel(logging.ERROR)  # it explains its local mode at length, for every trial
     if job["workers"] == 1:
         ended: dict[str, Any] = {}
 
