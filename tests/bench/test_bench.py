@@ -48,7 +48,8 @@ def test_one_more_trial_costs_a_small_part_of_one_process_that_imports_torch(tmp
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import ray.train.torch"], check=True, cwd=tmp_path)
     process = time.perf_counter() - begin
-    assert process / overhead.marginal(5, 65, track=False) >= 5  # a start takes seconds more or less on a busy machine
+    more = overhead.marginal(5, 65, track=False)  # may come out below 0: a start takes seconds more or less
+    assert more * 5 <= process
 
 
 @pytest.mark.slow

@@ -198,7 +198,7 @@ def test_the_lab_can_plan_look_and_read_with_the_usual_verbs(lab: Path, finished
     assert "lab.brightness on lab.blobs" in ran(lab, "plan", "mine.yaml")
     assert "60 items" in ran(lab, "data", "lab.blobs", "--out", "sheet")
     assert "complete" in ran(lab, "status", finished)
-    assert "lab.level/all/val/mean" in ran(lab, "table", finished)
+    assert "lab.level/all/val/mean" in ran(lab, "table", finished, "--all")
 
 
 def best(finished: Path) -> tuple[Path, dict[str, float]]:
