@@ -84,17 +84,21 @@ def export_model(source: Path, out: Path, trial: str | None) -> Iterator[str]:
     Raises:
         ConfigError: `out` is not empty, no such trial, or the sweep has no best yet.
     """
-    checkpoint = _checkpoint_of(load(source), trial) if (source / MANIFEST).exists() else source
+    checkpoint, choice = _checkpoint_of(load(source), trial) if (source / MANIFEST).exists() else (source, "")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(f"{out}: is not an empty folder; choose another")
     method, resolved, meta = load_method(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, method, resolved.dump(), meta.spec, meta.epoch, meta.step)
+    if choice:
+        yield choice
     yield f"{out}: {resolved.method_name}, parts {', '.join(f'{part} ({n})' for part, n in method.parts.items())}"
     yield f"input {meta.spec.shape}, trained {meta.epoch} epochs on {resolved.data_name}, from {checkpoint}"
 
 
-def _checkpoint_of(records: Records, trial: str | None) -> Path:
+def _checkpoint_of(records: Records, trial: str | None) -> tuple[Path, str]:
+    """The checkpoint to export, and how it was chosen where nobody named it."""
+    choice = ""
     if trial is None:
         done = [c for c in records.configurations.values() if c.state == "complete" and (c.violation or 0) <= 0]
         if not done:
@@ -102,7 +106,7 @@ def _checkpoint_of(records: Records, trial: str | None) -> Path:
         sign = -1 if records.objectives[0]["direction"] == "max" else 1
         chosen = min(done, key=lambda c: sign * c.values[0])
         found = records.trials[chosen.trials[0]]
-        print(
+        choice = (
             f"configuration {chosen.number}, the best in {records.objectives[0]['metric']}, its first seed; "
             "another one by --trial, see `sweep table --by trial`"
         )
@@ -113,7 +117,7 @@ def _checkpoint_of(records: Records, trial: str | None) -> Path:
         found = matches[0]
     if found.checkpoint is None:
         raise ConfigError(f"trial {found.id}: has no checkpoint")
-    return records.directory / found.checkpoint.path
+    return records.directory / found.checkpoint.path, choice
 
 
 def show_data(name: str, sets: Sequence[str], root: Path | None, out: Path) -> Iterator[str]:

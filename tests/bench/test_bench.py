@@ -49,7 +49,7 @@ def test_one_more_trial_costs_a_small_part_of_one_process_that_imports_torch(tmp
     subprocess.run([sys.executable, "-c", "import ray.train.torch"], check=True, cwd=tmp_path)
     process = time.perf_counter() - begin
     more = overhead.marginal(5, 65, track=False)  # may come out below 0: a start takes seconds more or less
-    assert more * 5 <= process
+    assert more * 10 <= process
 
 
 @pytest.mark.slow
