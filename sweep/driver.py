@@ -25,7 +25,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.search import Searcher
 
 from sweep.cluster import Capacity
-from sweep.folder import revision, size_of, write_record
+from sweep.folder import is_behind, revision, size_of, write_record
 from sweep.graph import Graph, Job, Outcome
 from sweep.ledger import Event, Ledger, LedgerError
 from sweep.plan import Plan, requirement
@@ -68,6 +68,7 @@ class Driver:
         self.jobs: dict[str, Job] = {}  # by Tune's trial id
         self.outcomes: dict[str, dict[str, Any]] = {}
         self.seen: dict[str, int] = {}
+        self._unwritten: set[str] = set()  # trials whose record.json is behind the ledger
         self.stopping = False
         self.interrupted = False
         self._told_so = False
@@ -88,6 +89,7 @@ class Driver:
         """
         commit, changed = revision()
         self.emit({"event": "session", "revision": f"{commit or 'unknown'}{' (changed)' * changed}"})
+        self._unwritten = {trial.id for trial in self.records.trials.values() if is_behind(self.records, trial)}
         self.graph.start()
         storage = Path(tempfile.mkdtemp(prefix="sweep-tune-"))
         try:
@@ -116,10 +118,18 @@ class Driver:
         stamped = self.ledger.append(event, durable=event["event"] in DURABLE)
         self.records.apply(stamped)
         self.tracker.event(self.records, stamped)
-        with suppress(OSError):  # views of the ledger: a full disk or a closed terminal must not break it off here
-            if event["event"] in RECORDED:
-                write_record(self.setting.directory, self.records.trials[event["id"]])
+        if event["event"] in RECORDED:
+            self._unwritten.add(event["id"])
+        self._write_records()
+        with suppress(OSError):  # a closed terminal must not break it off here
             self.watch(self, stamped)
+
+    def _write_records(self) -> None:
+        """Bring every `record.json` up to the ledger; what a full disk refuses is tried again with the next event."""
+        with suppress(OSError):
+            for id_ in tuple(self._unwritten):
+                write_record(self.setting.directory, self.records.trials[id_])
+                self._unwritten.remove(id_)
 
     def warn(self, kind: str, text: str) -> None:
         """A problem that no trial owns; it stands in the records and on the terminal."""

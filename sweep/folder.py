@@ -170,3 +170,12 @@ def write_record(directory: Path, trial: Trial) -> None:
     folder = directory / "trials" / trial.id
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "record.json", json.dumps(as_dict(trial), indent=1))
+
+
+def is_behind(records: Records, trial: Trial) -> bool:
+    """Whether `record.json` is missing, torn or older than the ledger, as a kill between the two leaves it."""
+    try:
+        found = json.loads((records.directory / "trials" / trial.id / "record.json").read_text())
+    except (OSError, ValueError):
+        return True
+    return bool(found != json.loads(json.dumps(as_dict(trial))))

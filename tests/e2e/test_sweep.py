@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,18 @@ def test_a_broken_aim_repository_ends_no_sweep(tmp_path: Path, place: str) -> No
     assert records.configurations[0].state == "complete"
     if place != "absent":
         assert "Aim" in records.warnings
+
+
+def test_a_record_that_a_kill_left_behind_the_ledger_is_written_again(tmp_path: Path) -> None:
+    where = tmp_path / "sweep"
+    run(cheap(budget={"trials": 1}), where, quiet=True, track=False)
+    ledger = where / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:-1]))  # killed before the last event, "done"
+    first, second, third, *_ = sorted(where.glob("trials/*/record.json"))
+    stale = json.loads(first.read_text())
+    first.write_text(json.dumps({**stale, "status": "running", "metrics": {}}))
+    second.write_text(second.read_text()[:40])
+    third.unlink()
+    resume(where, quiet=True)
+    whole(where)
