@@ -8,16 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+PRIVATE = 0o600  # the owner alone, whatever the umask
+PRIVATE_FOLDER = 0o700
+
+
+def private(path: str, flags: int) -> int:
+    """An opener for `open(path, mode, opener=private)`: a file that is made new belongs to its owner alone."""
+    return os.open(path, flags, PRIVATE)
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
     """A temporary path beside `path` to write to: renamed to `path` at the end, removed if anything goes wrong.
 
     A folder takes the place of an empty folder or of none; whoever replaces a full one removes that first.
+
+    Args:
+        mode: of a file that nobody else may read, `PRIVATE`; it is never wider while it is written either. None = what
+            the umask leaves, and the only choice for a folder.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     remove(temporary)  # of a process that was killed and had this process's id
     try:
+        if mode is not None:
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode))
         yield temporary
         temporary.rename(path)
     finally:
