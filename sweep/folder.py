@@ -13,8 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
-from datasets.atomic import replacing
+from datasets.atomic import PRIVATE, PRIVATE_FOLDER, private, replacing
 from datasets.config import ConfigError
+from sweep.paths import inside as inside
+from sweep.paths import refuse_links
 from sweep.records import FORMAT, MANIFEST, Records, Trial, as_dict, load
 from sweep.spec import Sweep, build
 
@@ -26,8 +28,8 @@ class Busy(RuntimeError):
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it."""
-    with replacing(path) as temporary:
+    """Write a text file under a temporary name and rename it; its owner alone may read it."""
+    with replacing(path, PRIVATE) as temporary:
         temporary.write_text(text)
 
 
@@ -78,7 +80,10 @@ def _is_free(directory: Path) -> bool:
 
 
 def write_manifest(directory: Path, asked: Sweep, sweep: Sweep, options: dict[str, Any]) -> None:
-    """Write `sweep.json`: the sweep as it was asked for and as it stands now, options and environment."""
+    """Write `sweep.json`: the sweep as it was asked for and as it stands now, options and environment.
+
+    A folder that is made for it belongs to its owner alone; one that is there keeps its mode.
+    """
     content = {
         "format": FORMAT,
         "asked": asked.dump(),
@@ -86,7 +91,7 @@ def write_manifest(directory: Path, asked: Sweep, sweep: Sweep, options: dict[st
         "options": options,
         "environment": environment(),
     }
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     write_atomic(directory / MANIFEST, json.dumps(content, indent=1))
 
 
@@ -122,10 +127,11 @@ def lock(directory: Path) -> IO[str]:
     """Own the sweep until the returned file is closed or the process is gone.
 
     Raises:
-        Busy: another driver does. ConfigError: not writable.
+        Busy: another driver does. ConfigError: not writable, or a link in it leads out of it.
     """
+    refuse_links(directory)
     try:
-        file = (directory / "lock").open("a+")
+        file = open(directory / "lock", "a+", opener=private)  # noqa: SIM115  # it is held for as long as the sweep is
     except OSError as error:
         raise ConfigError(f"{directory}: cannot be written ({error.strerror})") from None
     try:
