@@ -61,12 +61,17 @@ class Watch:
         if event.get("failure"):
             again = "tried again" if trial.status == "waiting" else "given up"
             self.say(f"[red]{label(self.records, trial)} failed, {again}:[/] {escape(event['reason'])}")
+        elif event.get("kind") == "lost":
+            self.say(f"[yellow]{label(self.records, trial)} goes on elsewhere:[/] {escape(event['reason'])}")
 
     def _on_warning(self, event: dict[str, Any]) -> None:
         self.say(f"[yellow]note:[/] {escape(event['text'])}")
 
     def _on_interrupt(self, event: dict[str, Any]) -> None:
         self.say("stopping: running trials write a checkpoint after their epoch (once more to stop at once)")
+
+    def _on_say(self, event: dict[str, Any]) -> None:
+        self.say(f"[yellow]note:[/] {escape(event['text'])}")
 
     def _on_tick(self, event: dict[str, Any]) -> None:
         now = time.monotonic()

@@ -24,28 +24,37 @@ from ray.tune import Callback, RunConfig, TuneConfig, Tuner, with_resources
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.search import Searcher
 
-from sweep.cluster import Capacity
+from datasets.patience import StorageError, patiently
+from sweep.capacity import Capacity
 from sweep.folder import is_behind, revision, size_of, write_record
 from sweep.graph import Graph, Job, Outcome
-from sweep.ledger import Event, Ledger, LedgerError
-from sweep.plan import Plan, requirement
-from sweep.records import LEDGER, Records, Stage
+from sweep.guard import Guard, explain_death
+from sweep.ledger import Event, Ledger, LedgerError, append_line
+from sweep.paths import inside
+from sweep.plan import Plan, share_of
+from sweep.records import LEDGER, MANIFEST, Records, Stage
 from sweep.tracking import Tracker
-from trainables.core.worker import work
+from trainables.core.store import Bucket, open_store
+from trainables.core.worker import LAST_LINES, work
 
 DURABLE = {"configuration", "end", "told", "verdict"}
 RECORDED = {"trial", "start", "checkpoint", "drop_checkpoint", "end", "retry"}
 TICK = 0.5  # seconds between looks at the folder's stop file
 WEIGH = 15.0  # seconds between sums of the folder's size
+MIRROR = 10.0  # seconds between copies of the ledger to a bucket
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a sweep runs: folder, data, features; all absolute."""
+    """Where a sweep runs: folder, data, features, all absolute; `cache` None = each node's own.
+
+    `store`: URL of the sweep's place in a bucket or on a mount, "" = its folder, which all nodes share then.
+    """
 
     directory: Path
     root: Path | None
-    cache: Path
+    cache: Path | None
+    store: str = ""
 
 
 class Driver:
@@ -54,27 +63,39 @@ class Driver:
     def __init__(
         self, plan: Plan, records: Records, setting: Setting, tracker: Tracker,
         watch: Callable[[Driver, Event], None], reuse: Records | None = None,
-        warm: Sequence[Mapping[str, Any]] = (),
+        warm: Sequence[Mapping[str, Any]] = (), clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
+        """`clock`: wall time, which may jump; all durations are measured otherwise."""
         self.plan, self.records, self.setting, self.tracker, self.watch = plan, records, setting, tracker, watch
-        self.ledger = Ledger(setting.directory / LEDGER)
+        limits = plan.sweep.limits
+        self.patience = 60 * limits.storage_minutes
+        self.ledger = Ledger(setting.directory / LEDGER, self.patience, self._say, lambda: self.interrupted, clock)
+        self.store = open_store(setting.store, setting.directory)
+        self.guard = Guard(
+            {
+                "pretrain": 60 * limits.epoch_minutes,
+                "features": 60 * limits.evaluation_minutes,
+                "evaluation": 60 * limits.evaluation_minutes,
+            },
+            leave=lambda job: self.store.mark(f"trials/{job.trial}/leave"),
+        )
         self.graph = Graph(plan.sweep, plan, records, self.emit, reuse, warm)
         self.capacity = Capacity()
-        self.needs: dict[Stage, dict[str, float]] = {
-            "pretrain": requirement(plan.sweep, "pretrain"),
-            "features": requirement(plan.sweep, "evaluation"),
-            "evaluation": requirement(plan.sweep, "evaluation"),
+        self.needs: dict[Stage, dict[str, float]] = {  # of one process
+            "pretrain": share_of(plan.sweep, "pretrain"),
+            "features": share_of(plan.sweep, "evaluation"),
+            "evaluation": share_of(plan.sweep, "evaluation"),
         }
         self.jobs: dict[str, Job] = {}  # by Tune's trial id
         self.outcomes: dict[str, dict[str, Any]] = {}
         self.seen: dict[str, int] = {}
+        self.places: dict[str, str] = {}  # Tune's trial id -> address of its node
         self._unwritten: set[str] = set()  # trials whose record.json is behind the ledger
         self.stopping = False
         self.interrupted = False
         self._told_so = False
         self.broken: BaseException | None = None
-        self._ticked = 0.0
-        self._weighed = 0.0
+        self._ticked = self._weighed = self._mirrored = 0.0
 
     @property
     def stop_file(self) -> Path:
@@ -98,7 +119,8 @@ class Driver:
                     self._tune(storage)
         finally:
             shutil.rmtree(storage, ignore_errors=True)
-            self.stop_file.unlink(missing_ok=True)
+            self.guard.reap_all()
+            self._clear_stop()
         if self.broken is not None:
             raise self.broken
         if self.graph.done and not self.stopping:
@@ -108,6 +130,17 @@ class Driver:
                     "stuck", f"configurations {stuck} wait for something that nobody does; `sweep retry --failed`"
                 )
             self.emit({"event": "done"})
+        self._mirror()
+
+    def _clear_stop(self) -> None:
+        with suppress(OSError):
+            self.stop_file.unlink(missing_ok=True)
+            self.store.remove("stop")
+
+    def _say(self, text: str) -> None:
+        """A line for whoever looks on, at a moment when nothing can be written."""
+        with suppress(OSError):
+            self.watch(self, {"event": "say", "text": text})
 
     def close(self) -> None:
         """Close the ledger."""
@@ -154,13 +187,22 @@ class Driver:
         """The next job as a Tune configuration; None = nothing at present; FINISHED = nothing any more."""
         if self.broken or self.stopping:
             return None if self.jobs else Searcher.FINISHED
-        job = self.graph.next(lambda stage: self.capacity.fits(self.needs[stage]))
+        job = self.graph.next(lambda stage: self.capacity.fits(self.needs[stage], self._processes(stage)))
         if job is None:
             return Searcher.FINISHED if self.graph.done else None
-        (self.setting.directory / "trials" / job.trial / "stop").unlink(missing_ok=True)
+        for mark in ("stop", "leave"):
+            self.store.remove(f"trials/{job.trial}/{mark}")
         self.jobs[tune_id] = job
-        self.capacity.take(tune_id, self.needs[job.stage])
+        self.capacity.take(tune_id, self.needs[job.stage], self._processes(job.stage))
         return {"job": json.dumps(self._message(job))}
+
+    def _processes(self, stage: Stage) -> int:
+        return self.plan.sweep.resources.workers if stage == "pretrain" else 1
+
+    def begun(self, tune_id: str, trial: Any) -> None:
+        """A process works on a job now."""
+        if tune_id in self.jobs:
+            self.guard.begin(tune_id, self.jobs[tune_id], trial)
 
     def _message(self, job: Job) -> dict[str, Any]:
         resources = self.plan.sweep.resources
@@ -168,9 +210,10 @@ class Driver:
         return {
             "trial": job.trial, "stage": job.stage, "name": job.name, "attempt": job.attempt,
             "directory": job.directory, "payload": job.payload, "sweep": str(self.setting.directory),
-            "root": str(self.setting.root) if self.setting.root else "", "cache": str(self.setting.cache),
-            "cpu": share.cpu, "gpu": share.gpu, "custom": share.custom,
-            "workers": resources.workers if job.stage == "pretrain" else 1,
+            "root": str(self.setting.root or ""), "cache": str(self.setting.cache or ""), "store": self.setting.store,
+            "cpu": share.cpu, "gpu": share.gpu, "memory": self.needs[job.stage].get("memory", 0),
+            "custom": share.custom, "workers": self._processes(job.stage),
+            "patience": self.plan.sweep.limits.storage_minutes,
         }  # fmt: skip
 
     def heard(self, tune_id: str, result: dict[str, Any], job: Job | None = None) -> None:
@@ -179,6 +222,8 @@ class Driver:
         if message is None or message["n"] <= self.seen.get(tune_id, -1):
             return  # Tune repeats the last report when a trial is over
         self.seen[tune_id] = message["n"]
+        self.guard.heard(tune_id, message["group"])
+        self.places[tune_id] = message["node"]
         for epoch in message["epochs"]:
             self._progress(job, epoch)
         point = message["checkpoint"]
@@ -197,29 +242,61 @@ class Driver:
         if result:
             self.heard(tune_id, result, job)
         self.seen.pop(tune_id, None)
-        found = self.outcomes.pop(tune_id, None)
-        if found is None:
-            found = {"kind": "died", "reason": "its process ended without a word (killed, or out of memory)"}
-        wrong = differences(found.pop("built", {}), self.records.trials[job.trial].config)
-        if wrong:
-            found = {"kind": "error", "reason": f"the worker built something else than it was asked for: {wrong}"}
+        found = self._outcome(tune_id, job)
+        self.guard.over(tune_id)
+        if found["kind"] == "storage":
+            self.broken = self.broken or StorageError(
+                f"{found['reason']}; make room, then `sweep resume {self.setting.directory}`"
+            )
+            self.stop()
+        self._collect_files(job, found)
         self.graph.end(job, Outcome(**{**found, "damaged": tuple(found.get("damaged", ()))}))
         self._tidy()
 
+    def _outcome(self, tune_id: str, job: Job) -> dict[str, Any]:
+        """How a job ended: its own last word, or what is known of a process without one."""
+        found = self.outcomes.pop(tune_id, None)
+        killed, place = self.guard.verdicts.pop(tune_id, ""), self.places.pop(tune_id, "")
+        if found is None:
+            kind, reason = ("died", killed) if killed else explain_death(self.guard.error_of(tune_id))
+            found = {"kind": kind, "reason": reason, "log": self._last_lines(job)}
+        elif found["kind"] == "error" and explain_death(found["reason"])[0] == "lost":
+            found = {**found, "kind": "lost"}  # a worker group that lost one of its nodes raises
+        wrong = differences(found.pop("built", {}), self.records.trials[job.trial].config)
+        if wrong:
+            found = {"kind": "error", "reason": f"the worker built something else than it was asked for: {wrong}"}
+        return {**found, "node": place}
+
+    def _last_lines(self, job: Job) -> list[str]:
+        with suppress(OSError):
+            return (self.setting.directory / "trials" / job.trial / "log.txt").read_text().splitlines()[-LAST_LINES:]
+        return []
+
+    def _collect_files(self, job: Job, found: Mapping[str, Any]) -> None:
+        """What a job left in a bucket and people look at here: its log, its artifacts."""
+        if not isinstance(self.store, Bucket):
+            return
+        with suppress(OSError):
+            for path in found.get("artifacts", {}).values():
+                self.store.fetch(path)
+            log = self.store.fetch(f"{job.directory}/log.txt")
+            if log.exists():
+                append_line(self.setting.directory / "trials" / job.trial / "log.txt", log.read_text().rstrip())
+
     def _progress(self, job: Job, epoch: dict[str, float]) -> None:
         path = self.setting.directory / "trials" / job.trial / "progress.jsonl"
-        with path.open("a") as file:
-            file.write(json.dumps(epoch) + "\n")
+        patiently(lambda: append_line(path, json.dumps(epoch)), self.patience, self._say, lambda: self.interrupted)
         number = int(epoch["epoch"])
         self.tracker.progress(job.trial, number, {k: v for k, v in epoch.items() if k != "epoch"})
 
     def _tidy(self) -> None:
         for id_ in self.graph.stops:
-            (self.setting.directory / "trials" / id_ / "stop").touch()
+            self.store.mark(f"trials/{id_}/stop")
         self.graph.stops.clear()
         for path in self.graph.deletions:
-            if not Path(path).is_absolute():  # an absolute one belongs to another sweep
-                shutil.rmtree(self.setting.directory / path, ignore_errors=True)
+            if not _is_elsewhere(path):
+                inside(self.setting.directory, path)  # a folder of someone else's may name what it likes
+                self.store.remove(path)
         self.graph.deletions.clear()
 
     # -- stopping ------------------------------------------------------------------------------------------------
@@ -231,8 +308,12 @@ class Driver:
             return
         self._ticked = now
         if not self.stopping and self.stop_file.exists():
-            self.stopping = True
+            self.stop()
+        self.guard.look()
         self._watch_disk(now)
+        if now - self._mirrored > MIRROR:
+            self._mirrored = now
+            self._mirror()
         with suppress(OSError):
             if self.interrupted and not self._told_so:
                 self._told_so = True
@@ -249,11 +330,22 @@ class Driver:
             self.graph.closed = True
             self.warn("disk", f"{used:.2f} GB are used, budget.disk_gb is {limit:g}: no further configurations")
 
+    def _mirror(self) -> None:
+        """Copy the folder's truth to the bucket, from which it can be made again should this machine be lost."""
+        if not isinstance(self.store, Bucket):
+            return
+        try:
+            self.store.publish(MANIFEST)
+            self.store.publish(LEDGER)
+        except Exception as error:  # a cloud's library raises what it likes; the folder here is whole
+            self._say(f"the ledger could not be copied to {self.setting.store}: {type(error).__name__}: {error}")
+
     def stop(self) -> None:
         """End in order: running pretrainings write a checkpoint after their epoch, nothing new is started."""
         self.stopping = True
         with suppress(OSError):
             self.stop_file.touch()
+            self.store.mark("stop")
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -281,7 +373,7 @@ class Driver:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, LedgerError):
+            if not isinstance(error, LedgerError | StorageError):
                 traceback.print_exc()
             self.broken = self.broken or error
             self.stop()
@@ -298,6 +390,11 @@ def differences(built: Mapping[str, Any], asked: Mapping[str, Any], path: str = 
         if found:
             return found
     return ""
+
+
+def _is_elsewhere(path: str) -> bool:
+    """Whether a path belongs to another sweep, from which a result was taken over."""
+    return "://" in path or Path(path).is_absolute()
 
 
 def _request(needs: dict[Stage, dict[str, float]], workers: int, config: dict[str, Any]) -> PlacementGroupFactory:
@@ -352,6 +449,9 @@ class _Ticks(_Unpickled, Callback):
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._driver.begun(trial.trial_id, trial)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         with self._driver.guarded():

@@ -30,7 +30,10 @@ from sweep.search import Proposals
 from sweep.spec import Sweep
 from sweep.stopping import judge
 
-Kind = Literal["finished", "segment", "interrupted", "stopped", "error", "died", "diverged", "corrupt"]
+Kind = Literal[
+    "finished", "segment", "interrupted", "stopped", "error", "died", "lost", "storage", "diverged", "corrupt"
+]
+MOST_LOSSES = 20  # of its node without getting on, after which a trial is taken for the cause
 PRIORITY: tuple[Stage, ...] = ("evaluation", "features", "pretrain")  # what waits to be judged goes first
 
 
@@ -77,8 +80,10 @@ class Outcome:
     Attributes:
         kind: "segment" = a pretraining reached the epoch it was sent to; "interrupted" = asked to stop, goes on at the
             next start; "stopped" = its configuration was stopped; "error" = raised; "died" = the process is gone;
+            "lost" = its node is gone, and "storage" = nothing can be written, neither of which is the trial's fault;
             "diverged" = not finite or collapsed, no use in trying again; "corrupt" = `damaged` could not be read.
         damaged: checkpoints (relative paths) whose content does not match their checksum.
+        log: its last lines, of a failure. node: where it ran.
     """
 
     kind: Kind
@@ -87,6 +92,8 @@ class Outcome:
     artifacts: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     damaged: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+    node: str = ""
 
 
 class Graph:
@@ -184,7 +191,7 @@ class Graph:
             {
                 "event": "end", "id": trial.id, "status": status, "reason": outcome.reason, "failure": failure,
                 "metrics": outcome.metrics, "artifacts": outcome.artifacts, "seconds": round(outcome.seconds, 3),
-                "kind": outcome.kind,
+                "kind": outcome.kind, "node": outcome.node, **({"log": list(outcome.log)} if outcome.log else {}),
             }
         )  # fmt: skip
         self._settled(trial)
@@ -449,6 +456,8 @@ class Graph:
             return outcome.kind, False
         if outcome.kind in ("segment", "interrupted"):
             return "waiting", False
+        if outcome.kind in ("lost", "storage"):
+            return ("failed" if trial.losses >= MOST_LOSSES else "waiting"), False
         if outcome.kind == "diverged":
             return "failed", True
         return ("failed" if trial.failures >= self.sweep.retries else "waiting"), True

@@ -12,10 +12,13 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from datasets.atomic import private
+from datasets.patience import StorageError, patiently
 
 Event = dict[str, Any]
 
@@ -61,37 +64,84 @@ def read(path: Path) -> Iterator[Event]:
 
 
 class Ledger:
-    """The ledger opened for writing by the one driver that owns the sweep."""
+    """The ledger opened for writing by the one driver that owns the sweep.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        clock: wall time, stamped on every event for people. up: time that only goes on, from which durations are
+            taken, since a wall clock may jump.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        patience: float = 0.0,
+        say: Callable[[str], None] = print,
+        hurry: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.time,
+        up: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open it, cutting a torn last line off.
+
+        Args:
+            patience: seconds to wait for storage that is full or away. hurry: whether to give up waiting.
+        """
         self.path = path
+        self._patience, self._say, self._hurry, self._clock, self._up = patience, say, hurry, clock, up
+        self._begin = up()
         _cut_torn_tail(path)
-        self._file = path.open("ab", buffering=0)  # nothing is kept back that could be written later
+        self._file = open(path, "ab", buffering=0, opener=private)  # noqa: SIM115  # closed by close()
 
     def append(self, event: Event, durable: bool = False) -> Event:
         """Write `event`, with the time, as one line; `durable` also survives a power cut (fsync).
 
         Raises:
-            LedgerError: it could not be written; the ledger is as it was before.
+            LedgerError: it could not be written for as long as one may wait; the ledger is as it was before.
         """
-        stamped = {"time": round(time.time(), 3), **event}
-        line, before = encode(stamped), self._file.seek(0, os.SEEK_END)
+        stamped = {"time": round(self._clock(), 3), "up": round(self._up() - self._begin, 3), **event}
+        line = encode(stamped)
+        try:
+            patiently(lambda: self._write(line, durable), self._patience, self._say, self._hurry)
+        except (StorageError, OSError) as error:
+            reason = str(error) if isinstance(error, StorageError) else error.strerror
+            raise LedgerError(
+                f"{self.path}: cannot be written ({reason}); make room, then `sweep resume {self.path.parent}`"
+            ) from None
+        return stamped
+
+    def _write(self, line: bytes, durable: bool) -> None:
+        before = self._file.seek(0, os.SEEK_END)
         try:
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if durable:
                 os.fsync(self._file.fileno())
-        except OSError as error:
+        except OSError:
             with suppress(OSError):
                 self._file.truncate(before)
-            raise LedgerError(
-                f"{self.path}: cannot be written ({error.strerror}); make room, then `sweep resume {self.path.parent}`"
-            ) from None
-        return stamped
+            raise
 
     def close(self) -> None:
         """Close the file; the ledger can be opened again."""
         self._file.close()
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add one line to a text file, whole or not at all; what a kill tore before is ended first.
+
+    Raises:
+        OSError: the file is as it was before.
+    """
+    with open(path, "a+b", buffering=0, opener=private) as file:
+        before = file.seek(0, os.SEEK_END)
+        torn = before > 0 and os.pread(file.fileno(), 1, before - 1) != b"\n"
+        line = b"\n" * torn + text.encode() + b"\n"
+        try:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            with suppress(OSError):
+                file.truncate(before)
+            raise
 
 
 def _cut_torn_tail(path: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 
 from datasets.base import Spec
 from datasets.config import ConfigError, near, parse
+from sweep.capacity import pack, slots
 from sweep.graph import Node
 from sweep.space import corner_points, describe
 from sweep.spec import Sweep, put
@@ -214,14 +215,20 @@ class Plan:
                     )
             if nodes is not None:
                 self._check_nodes(stage, nodes)
+        if nodes is not None:
+            return slots(share_of(self.sweep, "pretrain"), self.sweep.resources.workers, nodes)
         return min(int(available.get(name, 0.0) / amount + 1e-9) for name, amount in need.items() if amount)
 
     def _check_nodes(self, stage: str, nodes: Sequence[Mapping[str, float]]) -> None:
         """A process cannot spread over nodes: some node must have all that one process asks for."""
         need = share_of(self.sweep, stage)
-        if any(all(node.get(name, 0.0) >= amount for name, amount in need.items()) for node in nodes):
+        workers = self.sweep.resources.workers if stage == "pretrain" else 1
+        if pack([(need, workers)], nodes):
             return
-        what = "an evaluation" if stage == "evaluation" else "one worker of a pretraining"
+        what = "an evaluation" if stage == "evaluation" else f"each of {workers} workers of a pretraining"
+        if pack([(need, 1)], nodes):
+            asked = " and ".join(_amount(name, amount) for name, amount in need.items())
+            raise ConfigError(f"resources: {what} needs {asked} on one node; so many nodes with room there are not")
         asked = " and ".join(_amount(name, amount) for name, amount in need.items())
         most = ", ".join(_amount(name, max((node.get(name, 0.0) for node in nodes), default=0.0)) for name in need)
         raise ConfigError(

@@ -17,13 +17,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from datasets.config import ConfigError
 from sweep.ledger import Event, read
+from sweep.paths import check_event
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
-LONGEST_SILENCE = 3600.0  # seconds between two events that count as work
 LEDGER = "ledger.jsonl"
 MANIFEST = "sweep.json"
 
@@ -59,6 +60,8 @@ class Trial:
         seconds: compute time over all attempts.
         revision: of the code, when its last attempt began.
         origin: folder of another sweep from which the finished result was taken, or "".
+        failures, losses: attempts that failed, or lost their node, since it last got on.
+        log: the last lines of the last attempt that failed. node: address of the machine of the last attempt.
     """
 
     id: str
@@ -71,6 +74,7 @@ class Trial:
     status: Status = "waiting"
     attempts: int = 0
     failures: int = 0
+    losses: int = 0
     reason: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
@@ -80,6 +84,8 @@ class Trial:
     checkpoints: list[Checkpoint] = field(default_factory=list)
     origin: str = ""
     revision: str = ""
+    log: list[str] = field(default_factory=list)
+    node: str = ""
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -143,7 +149,7 @@ class Records:
         self.seconds = {"pretrain": 0.0, "features": 0.0, "evaluation": 0.0}  # of compute, by stage
         self.enqueued: list[dict[str, Any]] = []  # points given by hand that no configuration has taken yet
         self.finished = False
-        self._last_event = 0.0
+        self._up = 0.0
         self._revision = ""
         self._evaluations: dict[str, list[Trial]] = {}  # by pretraining, so that a frame of n trials takes n steps
 
@@ -215,10 +221,11 @@ class Records:
 
     def apply(self, event: Event) -> None:
         """Fold one event in. The only place where this state changes."""
+        # from a time that only goes on, since a wall clock may jump; it begins anew with every driver
+        up = event.get("up", self._up)
         if event["event"] != "session":
-            # a clock that jumps, or a machine that sleeps for long, is not work
-            self.wall += min(max(0.0, event["time"] - self._last_event), LONGEST_SILENCE)
-        self._last_event = event["time"]
+            self.wall += max(0.0, up - self._up)
+        self._up = up
         getattr(self, f"_on_{event['event']}", self._ignore)(event)
 
     def _ignore(self, event: Event) -> None:
@@ -263,7 +270,7 @@ class Records:
         trial.checkpoints = [kept for kept in trial.checkpoints if kept.epoch < event["epoch"]]
         trial.checkpoints.append(Checkpoint(event["epoch"], event["path"], event["digest"]))
         trial.metrics = event.get("metrics", trial.metrics)
-        trial.failures = 0  # it gets on: a machine that is taken away now and then may go on for ever
+        trial.failures = trial.losses = 0  # it gets on: a machine that is taken away now and then may go on for ever
 
     def _on_drop_checkpoint(self, event: Event) -> None:
         trial = self.trials[event["id"]]
@@ -281,11 +288,14 @@ class Records:
         trial.seconds += event.get("seconds", 0.0)
         self.seconds[trial.stage] += event.get("seconds", 0.0)
         trial.failures += int(event.get("failure", False))
+        trial.losses += int(event.get("kind") == "lost")
+        trial.log = event.get("log", [] if trial.status == "finished" else trial.log)
+        trial.node = event.get("node") or trial.node
         trial.ended = event["time"]
 
     def _on_retry(self, event: Event) -> None:
         trial = self.trials[event["id"]]
-        trial.status, trial.failures, trial.reason = "waiting", 0, ""
+        trial.status, trial.failures, trial.losses, trial.reason = "waiting", 0, 0, ""
 
     def _on_verdict(self, event: Event) -> None:
         configuration = self.configurations[event["number"]]
@@ -333,8 +343,14 @@ def load(directory: str | Path) -> Records:
     if version != FORMAT:
         raise NotASweep(f"{directory}: has format {version}, this version reads {FORMAT}")
     records = Records(directory, manifest)
-    for event in read(directory / LEDGER):
-        records.apply(event)
+    for number, event in enumerate(read(directory / LEDGER), 1):
+        try:
+            check_event(event, records.trials)
+            records.apply(event)
+        except ConfigError as error:
+            raise NotASweep(f"{directory / LEDGER}, line {number}: {error}") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise NotASweep(f"{directory / LEDGER}, line {number}: no event of this version ({error!r})") from None
     return records
 
 

@@ -32,9 +32,13 @@ def status(records: Records) -> Iterator[str]:
     best = best_line(records)
     if best:
         yield best
+    shown = False  # the log of the first failure; `sweep logs` has the others
     for trial in records.trials.values():
         if trial.status == "failed" or (trial.status == "waiting" and trial.reason):
             yield f"{trial.status:15} {label(records, trial)} after {trial.attempts} attempts: {trial.reason}"
+            if trial.status == "failed" and not shown:
+                yield from (f"{'':15} | {line}" for line in trial.log)
+                shown = True
     for configuration in records.configurations.values():
         if configuration.state in ("pruned", "failed"):
             yield f"{configuration.state:15} #{configuration.number}: {configuration.reason}"

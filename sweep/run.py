@@ -51,6 +51,8 @@ def run(
     options: dict[str, Any] = {"data_root": _absolute(data_root), "address": address, "track": track}
     beside = [Path(sweep).parent] if isinstance(sweep, str) and sweep.endswith((".yaml", ".yml", ".py")) else []
     options["modules"] = [str(folder.resolve()) for folder in (*beside, Path.cwd())]  # where a user's modules lie
+    base = asked.storage or os.environ.get("SWEEP_STORAGE", "")
+    options["storage"] = f"{base.rstrip('/')}/{where.resolve().name}" if base else ""
     options["reuse"] = str(load(reuse).directory.resolve()) if reuse else None
     options["warm"] = warm_points(asked, load(warm)) if warm else []  # copied: a resumed search must know the same
     plan = _plan(asked, data_root)
@@ -181,20 +183,24 @@ def _drive(
     with lock(directory):
         (directory / "stop").unlink(missing_ok=True)
         from sweep import cluster
+        from sweep.capacity import Capacity
         from sweep.driver import Driver, Setting
         from sweep.tracking import Tracker
 
         workers = plan.sweep.resources.workers > 1
         cluster.connect(options.get("address"), dashboard=workers, say=say)
-        slots = plan.check_resources(cluster.Capacity().total(), cluster.nodes())
+        found = Capacity()
+        slots = plan.check_resources(found.total(), None if found.elastic else found.nodes())
         fresh = Records(directory, records.manifest)
         for event in _events(directory):
             fresh.apply(event)
         watch = Watch(fresh, slots, quiet)
-        cache = Path(os.environ["SWEEP_CACHE"]).resolve() if "SWEEP_CACHE" in os.environ else directory / "cache"
+        store = _store(options)
+        own = None if store else directory / "cache"  # of a bucket each node keeps a copy of its own
+        cache = Path(os.environ["SWEEP_CACHE"]).resolve() if "SWEEP_CACHE" in os.environ else own
         tracker = Tracker(directory, bool(options.get("track", True)), on_problem=lambda text: driver.warn("Aim", text))
         driver = Driver(
-            plan, fresh, Setting(directory, plan.root, cache), tracker, watch, others, options.get("warm", ())
+            plan, fresh, Setting(directory, plan.root, cache, store), tracker, watch, others, options.get("warm", ())
         )
         driver.graph.enqueue(enqueue)
         patience = AIM_PATIENCE
@@ -215,6 +221,22 @@ def _drive(
             tracker.close(patience)
             driver.close()
     return directory
+
+
+def _store(options: dict[str, Any]) -> str:
+    """URL of the sweep's place in a bucket or on a mount, "" for its own folder.
+
+    Raises:
+        ConfigError: it cannot be written to.
+    """
+    url = options.get("storage") or ""
+    if url:
+        from trainables.core.store import probe
+
+        problem = probe(url)
+        if problem:
+            raise ConfigError(f"storage {url}: cannot be used ({problem})")
+    return url
 
 
 def _events(directory: Path) -> Any:

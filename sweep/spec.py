@@ -133,6 +133,14 @@ class StageResources(Config):
         return self.pretrain if stage == "pretrain" or self.evaluation is None else self.evaluation
 
 
+class Limits(Config):
+    """How long to wait before something is taken for broken."""
+
+    epoch_minutes: float = Field(60, gt=0, description="a pretraining silent for so long is taken for hung and killed")
+    evaluation_minutes: float = Field(60, gt=0, description="likewise the features of a checkpoint, or an evaluation")
+    storage_minutes: float = Field(10, ge=0, description="for storage that is full, read-only or away; 0 = not at all")
+
+
 class Evaluation(Config):
     """One evaluation under its key: `{"linear": {}}` or `{"probe": {"name": "linear", "parts": ["group"]}}`."""
 
@@ -162,7 +170,13 @@ class Sweep(Config):
     seed: int = Field(0, ge=0, lt=2**31, description="of the sampler; pretraining i of a configuration has seed + i")
     budget: Budget = Budget()
     resources: StageResources = StageResources()
-    retries: int = Field(2, ge=0, le=100, description="further attempts at a trial whose process fails")
+    retries: int = Field(2, ge=0, le=100, description="further attempts at a trial that fails without getting on")
+    limits: Limits = Limits()
+    storage: str | None = Field(
+        None,
+        description="where checkpoints and artifacts go if nodes share no folder: s3://BUCKET/DIR, gs://BUCKET/DIR, "
+        "file:///MOUNT/DIR; None = $SWEEP_STORAGE, without it the sweep's folder",
+    )
     keep: Literal["last", "all"] = Field("last", description="checkpoints that stay on disk once they were evaluated")
     smoke: dict[str, Any] = Field(default_factory=dict, description="settings of `--smoke`, as for --set")
 
@@ -206,6 +220,13 @@ class Sweep(Config):
     def _ordered(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if any(not 0 < share < 1 for share in value) or list(value) != sorted(set(value)):
             raise ValueError("rungs are increasing shares of the training, each above 0 and below 1")
+        return value
+
+    @field_validator("storage")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"^[a-z][a-z0-9+]*://[^/]*/?\S+$", value):
+            raise ValueError(f"'{value}' is no URL; write s3://BUCKET/DIR, gs://BUCKET/DIR or file:///MOUNT/DIR")
         return value
 
     @model_validator(mode="after")

@@ -135,8 +135,10 @@ def test_a_worker_group_counts_with_all_its_workers() -> None:
 def test_a_process_must_fit_on_one_node() -> None:
     plan = Plan(small(**{"resources.workers": 3, "resources.pretrain": {"cpu": 4, "memory_gb": 8}}), None)
     small_node, large_node = {"CPU": 4.0, "memory": 4 * 2.0**30}, {"CPU": 8.0, "memory": 16 * 2.0**30}
-    total = {"CPU": 16.0, "memory": 24 * 2.0**30}
-    assert plan.check_resources(total, [small_node, small_node, large_node]) == 1
+    total = {"CPU": 20.0, "memory": 36 * 2.0**30}
+    assert plan.check_resources(total, [small_node, large_node, large_node]) == 1
+    with pytest.raises(ConfigError, match="each of 3 workers of a pretraining needs 4 CPU and 8 GB memory on one node"):
+        plan.check_resources(total, [small_node, small_node, large_node])  # in sum there were enough
     with pytest.raises(ConfigError, match=r"needs 4 CPU and 8 GB memory on one node, .* any node has is 4 CPU, 4 GB"):
         plan.check_resources(total, [small_node] * 4)
     wide = Plan(small(**{"resources.evaluation": {"cpu": 6}}), None)

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -95,8 +95,9 @@ def fit(
     directory: Path,
     listener: Listener | None = None,
     until: int | None = None,
-    resume: Sequence[tuple[Path, str]] = (),
+    resume: Iterable[tuple[Path, str]] = (),
     device: torch.device | str = "cpu",
+    storage: Callable[[Callable[[], str]], str] = lambda save: save(),
 ) -> Fitted:
     """Train the method of `config`.
 
@@ -104,6 +105,7 @@ def fit(
         root: where the data are. directory: where checkpoints go, as `epoch-0005`.
         until: the epoch after which to stop (the schedule still spans all epochs); None = the last.
         resume: checkpoints with their digests, the newest first; the first that is whole is used.
+        storage: calls what writes a checkpoint, and may do so again where storage is full or away.
 
     Raises:
         Diverged: the loss is not finite. DataError, ConfigError, CheckpointError: as their docstrings say.
@@ -126,7 +128,7 @@ def fit(
         if stop or epoch == last or epoch % config.train.checkpoint_every == 0:
             metrics["effective_rank"] = run.check_collapse(epoch)
             path = directory / f"epoch-{epoch:04d}"
-            digest = run.save(path, epoch)
+            digest = storage(lambda path=path, epoch=epoch: run.save(path, epoch))  # type: ignore[misc]
             listener.checkpoint(epoch, path, digest, metrics)
         if stop:
             ended = "interrupted"
@@ -175,7 +177,7 @@ class _Run:
             "train": {**train, "optimizer": type(self.optimizer).__name__.lower()},
         }
 
-    def restore(self, resume: Sequence[tuple[Path, str]]) -> tuple[int, list[Path]]:
+    def restore(self, resume: Iterable[tuple[Path, str]]) -> tuple[int, list[Path]]:
         """Load the newest whole checkpoint; the epoch it was written after, and the damaged ones passed over."""
         damaged = []
         for path, digest in resume:

@@ -11,13 +11,16 @@ Nothing in it is unpickled.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import pickle
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from datasets.atomic import replacing
@@ -59,7 +62,9 @@ def save(
         temporary.mkdir(parents=True)
         save_file(tensors, temporary / "model.safetensors")
         if optimizer is not None:
-            torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
+            buffer = io.BytesIO()  # written by Python, whose errors say what is wrong with a disk
+            torch.save(optimizer.state_dict(), buffer)
+            (temporary / "optimizer.pt").write_bytes(buffer.getbuffer())
         content["files"] = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / "meta.json").write_text(json.dumps(content, indent=1))
         shutil.rmtree(path, ignore_errors=True)
@@ -113,11 +118,11 @@ def restore_model(path: Path, method: torch.nn.Module) -> None:
     """Load weights and buffers, strictly.
 
     Raises:
-        CheckpointError: a missing, left-over or misshapen tensor.
+        CheckpointError: a missing, left-over or misshapen tensor, or a file of another format.
     """
     try:
         method.load_state_dict(load_tensors(path), strict=True)
-    except (RuntimeError, OSError, ValueError) as error:
+    except (RuntimeError, OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: does not fit: {' '.join(str(error).split())[:300]}") from None
 
 
@@ -125,12 +130,15 @@ def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     """Load the optimiser's state.
 
     Raises:
-        CheckpointError: an exported model has none.
+        CheckpointError: an exported model has none; one that holds anything but tensors and numbers is not loaded.
     """
     file = path / "optimizer.pt"
     if not file.exists():
         raise CheckpointError(f"{path}: holds no optimiser state, so training cannot go on from it; use `init` instead")
-    optimizer.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    try:
+        optimizer.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file}: is no optimiser state: {' '.join(str(error).split())[:200]}") from None
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -1,0 +1,133 @@
+"""What is looked after while trials run: the hung are killed, those on a node that goes are sent elsewhere, and what a
+worker group leaves behind is given back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep import nodes
+from sweep.graph import Job
+from sweep.records import Stage
+from sweep.watchdog import Watchdog
+
+LOOK = 2.0  # seconds between looks at the cluster
+GRACE = 10.0  # seconds in which Ray may give a group's resources back by itself
+
+
+class Guard:
+    """Watches the trials that Tune runs.
+
+    Attributes:
+        verdicts: Tune's trial id -> why its process was killed, for whoever records its end.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[Stage, float],
+        leave: Callable[[Job], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`limits`: seconds of silence per stage. `leave`: asks a trial to write a checkpoint and end."""
+        self.watchdog = Watchdog(limits, clock)
+        self.verdicts: dict[str, str] = {}
+        self._leave, self._clock = leave, clock
+        self._running: dict[str, tuple[Job, Any]] = {}  # Tune's trial id -> job, Tune's trial
+        self._groups: dict[str, str] = {}  # Tune's trial id -> placement group of its workers
+        self._left_behind: dict[str, float] = {}  # placement group -> when its trial ended
+        self._told: set[str] = set()
+        self._looked = -LOOK
+
+    def begin(self, tune_id: str, job: Job, trial: Any) -> None:
+        """A process works on a job."""
+        self._running[tune_id] = (job, trial)
+        self.watchdog.begin(tune_id, job.stage)
+
+    def heard(self, tune_id: str, group: str) -> None:
+        """It reported; `group`: the placement group of its workers, if it said so."""
+        self.watchdog.heard(tune_id)
+        if group:
+            self._groups[tune_id] = group
+
+    def over(self, tune_id: str) -> None:
+        """It has ended."""
+        self.watchdog.over(tune_id)
+        self._running.pop(tune_id, None)
+        self._told.discard(tune_id)
+        group = self._groups.pop(tune_id, "")
+        if group:
+            self._left_behind[group] = self._clock()
+
+    def error_of(self, tune_id: str) -> str:
+        """What Ray says of a process that ended without a word."""
+        if tune_id not in self._running:
+            return ""
+        try:
+            return Path(self._running[tune_id][1].error_file).read_text()
+        except (OSError, TypeError):  # there is no file, or no name of one
+            return ""
+
+    def look(self) -> None:
+        """Act on what is wrong; called often, does something every `LOOK` seconds."""
+        if self._clock() - self._looked < LOOK:
+            return
+        self._looked = self._clock()
+        self._kill_hung()
+        self._empty_leaving_nodes()
+        self._reap()
+
+    def reap_all(self) -> None:
+        """At the end of a sweep: no group of ours stays."""
+        for group in [*self._left_behind, *self._groups.values()]:
+            if nodes.is_held(group):
+                nodes.give_back(group)
+        self._left_behind.clear()
+
+    def _kill_hung(self) -> None:
+        for tune_id, limit in self.watchdog.hung():
+            job, trial = self._running[tune_id]
+            what = "epoch_minutes" if job.stage == "pretrain" else "evaluation_minutes"
+            self.verdicts[tune_id] = f"hung: silent for more than {limit / 60:g} min (limits.{what}), killed"
+            actor = trial.temporary_state.ray_actor
+            if actor is not None:
+                nodes.kill(actor)  # never handed to another trial: who hangs may hold a lock or a device
+            group = self._groups.get(tune_id)
+            if group:
+                nodes.give_back(group)
+
+    def _empty_leaving_nodes(self) -> None:
+        leaving = nodes.draining() if self._running else set()
+        if not leaving:
+            return
+        for tune_id, (job, trial) in self._running.items():
+            if tune_id in self._told or job.stage != "pretrain" or trial.temporary_state.ray_actor is None:
+                continue  # evaluations are short, and begin again elsewhere if they do not make it
+            group = self._groups.get(tune_id)
+            places = nodes.nodes_of_group(group) if group else {nodes.node_of(trial.temporary_state.ray_actor)}
+            if places & leaving:
+                self._told.add(tune_id)
+                self._leave(job)
+
+    def _reap(self) -> None:
+        for group, ended in list(self._left_behind.items()):
+            if not nodes.is_held(group):
+                del self._left_behind[group]
+            elif self._clock() - ended > GRACE:
+                nodes.give_back(group)
+                del self._left_behind[group]
+
+
+OUT_OF_MEMORY = ("running low on memory", "out of memory", "outofmemory", "out_of_memory")
+NODE_GONE = ("node has died", "node is dead", "was preempted", "node was terminated", "node died", "nodedied")
+
+
+def explain_death(text: str) -> tuple[str, str]:
+    """(kind of outcome, reason) of a process that ended without a word, from what Ray says of it."""
+    lower = text.lower()
+    if any(sign in lower for sign in OUT_OF_MEMORY):
+        return "died", "out of memory: its process was killed because the memory of its node ran out"
+    if any(sign in lower for sign in NODE_GONE):
+        return "lost", "its node was lost (gone, cut off or taken away)"
+    return "died", "its process ended without a word (killed, or out of memory)"

@@ -1,0 +1,68 @@
+"""What the driver asks Ray about nodes, processes and placement groups; from Ray's core, without the dashboard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def nodes() -> list[dict[str, float]]:
+    """Resources of each living node."""
+    import ray
+
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def limit() -> dict[str, float]:
+    """The most that an autoscaler may start, {} without one."""
+    from ray._private.state import state
+
+    try:
+        found = state.get_max_resources_from_cluster_config()
+    except Exception:  # not public: an autoscaler that says nothing is none
+        return {}
+    return {name: float(amount) for name, amount in (found or {}).items() if amount}
+
+
+def draining() -> set[str]:
+    """Ids of nodes that are about to be taken away."""
+    from ray._private.state import state
+
+    return set(state.get_draining_nodes())
+
+
+def node_of(actor: Any) -> str:
+    """The id of the node on which an actor lives, "" if Ray does not know (any more)."""
+    from ray._private.state import actors
+
+    found = actors(actor_id=actor._actor_id.hex())
+    return str(found.get("Address", {}).get("NodeID", "")) if found else ""
+
+
+def nodes_of_group(group: str) -> set[str]:
+    """Ids of the nodes that a placement group is spread over."""
+    import ray
+
+    found = ray.util.placement_group_table().get(group, {})
+    return {str(node) for node in found.get("bundles_to_node_id", {}).values()}
+
+
+def is_held(group: str) -> bool:
+    """Whether a placement group still holds resources."""
+    import ray
+
+    return bool(ray.util.placement_group_table().get(group, {}).get("state") in ("CREATED", "PENDING", "RESCHEDULING"))
+
+
+def give_back(group: str) -> None:
+    """Remove a placement group, with the processes in it."""
+    import ray
+    from ray.util.placement_group import PlacementGroup
+
+    ray.util.remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
+
+
+def kill(actor: Any) -> None:
+    """End an actor's process at once."""
+    import ray
+
+    ray.kill(actor, no_restart=True)
