@@ -160,6 +160,11 @@ class Records:
         return spec
 
     @property
+    def storage(self) -> str:
+        """URL of the place of its checkpoints and artifacts, "" for the folder itself."""
+        return str(self.manifest.get("options", {}).get("storage") or "")
+
+    @property
     def objectives(self) -> list[dict[str, str]]:
         """[{"metric": "linear/all/val/top1", "direction": "max"}, ...]."""
         objectives: list[dict[str, str]] = self.spec["objectives"]

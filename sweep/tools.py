@@ -23,6 +23,7 @@ from sweep.spec import settings_of
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load as load_module
 from trainables.core.state import load_method, save
+from trainables.core.store import open_store
 from trainables.evals.base import Result, capabilities_of, check
 from trainables.evals.features import CheckpointSubject
 
@@ -37,6 +38,7 @@ def evaluate_checkpoint(
     """
     options = _options(names, sets)
     configs = {name: parse(load_module("evaluation", name).Config, options[name], name) for name in names}
+    checkpoint = _fetched(checkpoint)
     if out is None:
         out = checkpoint.parent / f"{checkpoint.name}-evaluation"
     method, _, meta = load_method(checkpoint)
@@ -84,7 +86,7 @@ def export_model(source: Path, out: Path, trial: str | None) -> Iterator[str]:
     Raises:
         ConfigError: `out` is not empty, no such trial, or the sweep has no best yet.
     """
-    checkpoint, choice = _checkpoint_of(load(source), trial) if (source / MANIFEST).exists() else (source, "")
+    checkpoint, choice = _checkpoint_of(load(source), trial) if (source / MANIFEST).exists() else (_fetched(source), "")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(f"{out}: is not an empty folder; choose another")
     method, resolved, meta = load_method(checkpoint)
@@ -117,7 +119,17 @@ def _checkpoint_of(records: Records, trial: str | None) -> tuple[Path, str]:
         found = matches[0]
     if found.checkpoint is None:
         raise ConfigError(f"trial {found.id}: has no checkpoint")
-    return records.directory / found.checkpoint.path, choice
+    return open_store(records.storage, records.directory).fetch(found.checkpoint.path), choice
+
+
+def _fetched(checkpoint: Path) -> Path:
+    """A checkpoint named by its place in a sweep's folder, brought here from the bucket if that is where it lies."""
+    if checkpoint.exists():
+        return checkpoint
+    for folder in checkpoint.parents:
+        if (folder / MANIFEST).exists():
+            return open_store(load(folder).storage, folder).fetch(checkpoint.relative_to(folder).as_posix())
+    return checkpoint
 
 
 def show_data(name: str, sets: Sequence[str], root: Path | None, out: Path) -> Iterator[str]:
@@ -253,6 +265,7 @@ def _drop_checkpoints(records: Records) -> int:
     numbers = {n for frame in (found.frame, found.rivals) if len(frame) for n in frame["configuration"]}
     kept = {id_ for number in numbers for id_ in records.configurations[int(number)].trials}
     ledger, freed = Ledger(records.directory / LEDGER), 0
+    store = open_store(records.storage, records.directory)
     for trial in records.trials.values():
         if trial.stage != "pretrain" or not trial.over or trial.id in kept or trial.origin:
             continue
@@ -261,5 +274,6 @@ def _drop_checkpoints(records: Records) -> int:
             if _lies_in(records.directory, path):
                 ledger.append({"event": "drop_checkpoint", "id": trial.id, "path": point.path})
                 freed += _delete(records.directory, path)
+                store.remove(point.path)
     ledger.close()
     return freed

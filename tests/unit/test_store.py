@@ -98,7 +98,7 @@ def test_a_checkpoint_of_another_sweep_is_read_by_its_path_or_url(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("url", "said"),
-    [("bucket/dir", "write a URL"), ("nonsense://x/y", "nonsense"), ("gs://bucket/dir", "pip install gcsfs")],
+    [("bucket/dir", "write a URL"), ("nonsense://x/y", "nonsense"), ("abfs://box/dir", "adlfs")],
 )
 def test_a_url_that_cannot_be_used_is_one_line(url: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as error:

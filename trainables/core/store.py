@@ -19,7 +19,7 @@ from datasets.config import ConfigError
 
 KEPT = 16  # folders fetched from a bucket that a node keeps
 LOOK = 2.0  # seconds between looks into a bucket for the same mark
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+ARROW = {"s3", "gs", "gcs", "hdfs"}  # what Arrow, which Ray brings, reaches by itself
 
 
 class Store(Protocol):
@@ -118,6 +118,13 @@ class Bucket:
         self.fs, self.root = open_url(url)
         self._looked: dict[str, tuple[float, bool]] = {}
 
+    def arrow(self) -> Any:
+        """The same file system in Arrow's form, as Ray Train takes it."""
+        from fsspec.implementations.arrow import ArrowFSWrapper
+        from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+        return self.fs.fs if isinstance(self.fs, ArrowFSWrapper) else PyFileSystem(FSSpecHandler(self.fs))
+
     def _at(self, path: str) -> str:
         return f"{self.root}/{PurePosixPath(path)}"
 
@@ -206,20 +213,24 @@ def open_url(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it.
 
     Raises:
-        ConfigError: unknown protocol, or a package for it is missing.
+        ConfigError: unknown protocol, a package for it is missing, or nothing answers.
     """
-    import fsspec
-
     protocol, found, _ = url.partition("://")
     if not found:
         raise ConfigError(f"storage {url}: write a URL, such as s3://BUCKET/DIR, gs://BUCKET/DIR or file:///MOUNT/DIR")
     try:
+        if protocol in ARROW:
+            from fsspec.implementations.arrow import ArrowFSWrapper
+            from pyarrow.fs import FileSystem
+
+            native, root = FileSystem.from_uri(url)
+            return ArrowFSWrapper(native), str(root).rstrip("/")
+        import fsspec
+
         fs, root = fsspec.core.url_to_fs(url)
-    except ImportError:
-        raise ConfigError(f"storage {url}: needs a package: pip install {PACKAGES.get(protocol, protocol)}") from None
-    except ValueError as error:
+        return fs, str(root).rstrip("/")
+    except (ImportError, OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         raise ConfigError(f"storage {url}: {' '.join(str(error).split())[:200]}") from None
-    return fs, str(root).rstrip("/")
 
 
 def probe(url: str) -> str:

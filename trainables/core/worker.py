@@ -212,9 +212,7 @@ def _group(job: dict[str, Any], store: Store) -> Any:
 
     place: dict[str, Any] = {"storage_path": str(Path(job["sweep"]) / ".ray")}
     if isinstance(store, Bucket):
-        from pyarrow.fs import FSSpecHandler, PyFileSystem
-
-        place = {"storage_path": f"{store.root}/.ray", "storage_filesystem": PyFileSystem(FSSpecHandler(store.fs))}
+        place = {"storage_path": f"{store.root}/.ray", "storage_filesystem": store.arrow()}
     memory = {"memory": job["memory"]} if job["memory"] else {}
     return TorchTrainer(
         group_loop,

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ class Config(Base):
     seconds: float = Field(0.0, ge=0, description="of work a step")
     nan_above: float = Field(2.0, description="the loss is not a number where x is larger")
     die_once: str = Field("", description="a file; where it is missing, it is made and the process kills itself")
+    hang_once: str = Field("", description="likewise, and the process does nothing for ever")
+    eat_once: str = Field("", description="likewise, and the process takes memory until it is stopped")
 
 
 class Cheap(Method):
@@ -38,9 +41,13 @@ class Cheap(Method):
         while time.perf_counter() < end:
             sum(range(1000))
         self.steps += 1
-        if self.cfg.die_once and self.steps == 4 and not Path(self.cfg.die_once).exists():
-            Path(self.cfg.die_once).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.steps == 4:
+            if first(self.cfg.die_once):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if first(self.cfg.hang_once):
+                hang()
+            if first(self.cfg.eat_once):
+                eat()
         loss = (self.weight - self.cfg.x).square() + 0 * batch.views[0].sum()
         if self.cfg.x > self.cfg.nan_above:
             loss = loss * float("nan")
@@ -48,6 +55,31 @@ class Cheap(Method):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         return {"all": x * self.weight}
+
+
+def first(file: str) -> bool:
+    """Whether nobody has come by here before."""
+    try:
+        Path(file).touch(exist_ok=False) if file else None
+    except FileExistsError:
+        return False
+    return bool(file)
+
+
+def hang() -> None:
+    """What a deadlock looks like from outside."""
+    print("about to hang", flush=True)
+    while True:
+        time.sleep(3600)
+
+
+def eat() -> None:
+    """Take 6 GB, 100 MB at a time, and hold them until someone intervenes."""
+    held = []
+    for _ in range(60):
+        held.append(np.ones(100 * 2**20 // 8))
+        time.sleep(0.05)
+    time.sleep(300)
 
 
 METHOD = Cheap
