@@ -21,7 +21,7 @@ from datasets.atomic import PRIVATE, PRIVATE_FOLDER
 from datasets.config import ConfigError
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
-PATIENCE = 5.0  # seconds for one question to a cluster
+PATIENCE = 15.0  # seconds in which a cluster must answer
 HOW = "copy the head's ~/.ray/auth_token here (made there by `ray get-auth-token --generate`)"
 
 
@@ -31,8 +31,8 @@ def prepare(address: str | None, say: Callable[[str], None] = print) -> None:
     A token's file is closed to others. A user's own RAY_AUTH_MODE=disabled is left alone and nothing is asked then.
 
     Raises:
-        ConfigError: another machine without a token here, a wrong token, or a cluster of several hosts that lets
-            everybody in; one line with the remedy.
+        ConfigError: another machine without a token here, a wrong token, a cluster of several hosts that lets
+            everybody in, or one that does not answer; one line with the remedy.
     """
     tighten(say)
     if os.environ.get(MODE, "").lower() == "disabled":
@@ -43,8 +43,6 @@ def prepare(address: str | None, say: Callable[[str], None] = print) -> None:
         _enable()
         return
     found, server = token(), _server(address)
-    if server is None:
-        return  # nothing runs there, which joining will say
     away = not is_here(server)
     if found is None and (away or os.environ.get(MODE, "").lower() == "token"):
         raise ConfigError(f"--address {address}: a cluster on another machine is joined with its token only; {HOW}")
@@ -56,13 +54,15 @@ def prepare(address: str | None, say: Callable[[str], None] = print) -> None:
 def _check(address: str, server: str, found: str | None, away: bool) -> None:
     """Refuse a cluster that does not let this token in, or lets everybody in."""
     without = ask(server, None, client=address.startswith("ray://"))
+    if not without.reached:
+        raise ConfigError(f"--address {address}: no Ray cluster answers there ({server}, {PATIENCE:.0f} s)")
     if without.refused:
         if found is None:
             raise ConfigError(f"--address {address}: the cluster asks for a token and there is none here; {HOW}")
         if ask(server, found, client=address.startswith("ray://")).refused:
             where = f"${TOKEN}" if os.environ.get(TOKEN, "").strip() else token_file()
             raise ConfigError(f"--address {address}: the cluster does not accept the token in {where}; {HOW}")
-    elif without.reached and (away or len(without.hosts) > 1):
+    elif away or len(without.hosts) > 1:
         count = max(1, len(without.hosts))
         raise ConfigError(
             f"--address {address}: this cluster (hosts: {count}) lets everybody run code who reaches it; "
@@ -171,7 +171,7 @@ def _ping(channel: Any, metadata: tuple[tuple[str, str], ...]) -> frozenset[str]
     from ray.core.generated.ray_client_pb2_grpc import RayletDriverStub
 
     request = ClusterInfoRequest(type=ClusterInfoType.PING)
-    RayletDriverStub(channel).ClusterInfo(request, timeout=PATIENCE, metadata=metadata)
+    RayletDriverStub(channel).ClusterInfo(request, timeout=PATIENCE, metadata=metadata, wait_for_ready=True)
     return frozenset()
 
 
@@ -181,22 +181,27 @@ def _hosts(channel: Any, metadata: tuple[tuple[str, str], ...]) -> frozenset[str
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
     answer = NodeInfoGcsServiceStub(channel).GetAllNodeInfo(
-        GetAllNodeInfoRequest(), timeout=PATIENCE, metadata=metadata
+        GetAllNodeInfoRequest(), timeout=PATIENCE, metadata=metadata, wait_for_ready=True
     )
     alive = (node for node in answer.node_info_list if node.state == GcsNodeInfo.ALIVE)
     return frozenset(node.node_manager_address for node in alive)
 
 
-def _server(address: str) -> str | None:
-    """HOST:PORT of an address as `--address` takes it; None if "auto" finds nothing."""
+def _server(address: str) -> str:
+    """HOST:PORT of an address as `--address` takes it.
+
+    Raises:
+        ConfigError: no such form, or "auto" finds nothing.
+    """
     from ray._private import services
 
     if address.startswith("ray://"):
         return address.removeprefix("ray://").split("/")[0]
     try:
         return str(services.canonicalize_bootstrap_address_or_die(address))
-    except (ConnectionError, ValueError, OSError):
-        return None
+    except (ConnectionError, ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ConfigError(f"--address {address}: no Ray cluster answers there ({reason})") from None
 
 
 def is_here(server: str) -> bool:

@@ -6,11 +6,12 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from datasets.config import ConfigError
+from sweep import auth
 
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the records are ours; three loggers a trial are not needed
@@ -25,6 +26,7 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # of a submitted job: its environment and ours are joined, not refused
 }
 
 
@@ -36,7 +38,7 @@ def connect(address: str | None, dashboard: bool, cpus: int | None = None, say: 
         cpus: of this machine to use; None = all.
 
     Raises:
-        ConfigError: there is no cluster at the address.
+        ConfigError: there is no cluster at the address, or one that must not be joined (see `auth.prepare`).
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -44,6 +46,7 @@ def connect(address: str | None, dashboard: bool, cpus: int | None = None, say: 
 
     if ray.is_initialized():
         return
+    auth.prepare(address, say)
     options: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
@@ -80,57 +83,13 @@ def _first_line(error: Exception) -> str:
 
 
 def _environment(address: str | None) -> dict[str, str]:
-    """What workers need to see: the user's module folders, and the cache."""
+    """What workers need to see: the user's module folders, the cache, and whether to show the token they have."""
     folders = [path for path in sys.path if path and not path.startswith(sys.base_prefix) and Path(path).is_dir()]
     folders = [path for path in folders if "site-packages" not in path]
     found = {"PYTHONPATH": os.pathsep.join(dict.fromkeys(folders)), **SETTINGS}
-    for name in ("SWEEP_CACHE", "SWEEP_DATA"):
+    for name in ("SWEEP_CACHE", "SWEEP_DATA", auth.MODE):
         if name in os.environ:
             found[name] = os.environ[name]
     if address not in (None, "auto", "local"):
         found["RAY_ADDRESS"] = str(address)
     return found
-
-
-def nodes() -> list[dict[str, float]]:
-    """Resources of each living node."""
-    import ray
-
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-
-
-class Capacity:
-    """What the cluster has and what running jobs take of it; grows and shrinks with the cluster."""
-
-    REFRESH = 5.0  # seconds
-
-    def __init__(self) -> None:
-        self._taken: dict[str, dict[str, float]] = {}
-        self._total: dict[str, float] = {}
-        self._asked = 0.0
-
-    def total(self) -> dict[str, float]:
-        """Resources of all living nodes."""
-        if time.monotonic() - self._asked > self.REFRESH:
-            import ray
-
-            self._total = dict(ray.cluster_resources())
-            self._asked = time.monotonic()
-        return self._total
-
-    def fits(self, need: Mapping[str, float]) -> bool:
-        """Whether `need` is free beside what runs."""
-        total = self.total()
-        for name, amount in need.items():
-            used = sum(taken.get(name, 0.0) for taken in self._taken.values())
-            if used + amount > total.get(name, 0.0) + 1e-9:
-                return False
-        return True
-
-    def take(self, job: str, need: Mapping[str, float]) -> None:
-        """A job starts."""
-        self._taken[job] = dict(need)
-
-    def give(self, job: str) -> None:
-        """A job has ended."""
-        self._taken.pop(job, None)

@@ -368,10 +368,8 @@ def test_clean_deletes_nothing_outside_the_sweep(run: Run, finished: Path, tmp_p
         (folder / "model").write_bytes(bytes(2**20))
         ledger.append({"event": "checkpoint", "id": trial.id, "epoch": 99, "path": path, "digest": "d"})
     ledger.close()
-    assert sizes_given_back(run("clean", finished, "--checkpoints"))["checkpoints"] == 0.0
+    run("clean", finished, "--checkpoints", code=2)  # such a ledger is not read at all
     assert all((folder / "model").exists() for folder in outside)
-    named = {point.path for trial in load(finished).trials.values() for point in trial.checkpoints}
-    assert {str(tmp_path / "a"), "../b"} <= named
 
 
 # -- how it ends ---------------------------------------------------------------------------------------------------
