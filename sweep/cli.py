@@ -142,11 +142,14 @@ def run(
 
 
 @app.command()
-def doctor() -> None:
-    """What is wrong with this machine, and how to mend it."""
+def doctor(
+    cluster: Annotated[Path | None, typer.Option(help="a cluster file: is it fit for `ray up`?")] = None,
+) -> None:
+    """What is wrong with this machine, or with a cluster file, and how to mend it."""
+    from sweep import cluster_file
     from sweep.doctor import examine
 
-    findings = list(examine())
+    findings = list(cluster_file.examine(cluster) if cluster else examine())
     for finding in findings:
         print(f"{'ok  ' if finding.good else 'BAD '} {finding.what}" + (f" - {finding.remedy}" * (not finding.good)))
     if not all(finding.good for finding in findings):
