@@ -33,6 +33,7 @@ from sweep.ledger import Event, Ledger, LedgerError, append_line
 from sweep.paths import inside
 from sweep.plan import Plan, share_of
 from sweep.records import LEDGER, MANIFEST, Records, Stage
+from sweep.scheduler import NO_LIMIT, Newcomers
 from sweep.tracking import Tracker
 from trainables.core.store import Bucket, open_store
 from trainables.core.worker import LAST_LINES, work
@@ -173,7 +174,10 @@ class Driver:
     def _tune(self, storage: Path) -> None:
         Tuner(
             with_resources(work, partial(_request, self.needs, self.plan.sweep.resources.workers)),
-            tune_config=TuneConfig(num_samples=-1, search_alg=_Jobs(self), reuse_actors=self._reusable()),
+            tune_config=TuneConfig(
+                num_samples=-1, search_alg=_Jobs(self), scheduler=Newcomers(), max_concurrent_trials=NO_LIMIT,
+                reuse_actors=self._reusable(),
+            ),
             run_config=RunConfig(
                 storage_path=str(storage), name="sweep", verbose=0, callbacks=[_Ticks(self)],
             ),
