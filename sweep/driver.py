@@ -42,6 +42,7 @@ DURABLE = {"configuration", "end", "told", "verdict"}
 RECORDED = {"trial", "start", "checkpoint", "drop_checkpoint", "end", "retry"}
 TICK = 0.5  # seconds between looks at the folder's stop file
 WEIGH = 15.0  # seconds between sums of the folder's size
+MOST_BREAKS = 3  # of Tune in a row, with no trial over in between
 MIRROR = 10.0  # seconds between copies of the ledger to a bucket
 
 
@@ -117,7 +118,7 @@ class Driver:
         try:
             if not self.graph.done:
                 with self._interruptible():
-                    self._tune(storage)
+                    self._tune_to_the_end(storage)
         finally:
             shutil.rmtree(storage, ignore_errors=True)
             self.guard.reap_all()
@@ -170,6 +171,30 @@ class Driver:
         self.emit({"event": "warning", "kind": kind, "text": text})
 
     # -- Tune's side ---------------------------------------------------------------------------------------------
+
+    def _tune_to_the_end(self, storage: Path) -> None:
+        """Run Tune, and run it anew where it breaks: out of memory in a process that just starts is too much for it."""
+        breaks = 0
+        while True:
+            before = len(self.records.trials), sum(t.over for t in self.records.trials.values())
+            try:
+                return self._tune(storage)
+            except Exception as error:
+                after = len(self.records.trials), sum(t.over for t in self.records.trials.values())
+                breaks = breaks + 1 if before == after else 1
+                if not self.jobs or self.broken or breaks >= MOST_BREAKS:
+                    raise
+                self.warn("Tune", f"Ray Tune broke off and was started anew: {' '.join(str(error).split())[:200]}")
+                self._abandon(str(error))
+
+    def _abandon(self, error: str) -> None:
+        """All jobs in the air are over: who is dead died of what broke Tune, the others merely lost their process."""
+        with self.guarded():
+            dead = self.guard.kill_all()
+            for tune_id in list(self.jobs):
+                kind, reason = explain_death(error) if tune_id in dead else ("lost", "Ray Tune was started anew")
+                self.outcomes.setdefault(tune_id, {"kind": kind, "reason": reason})
+                self.ended(tune_id, None)
 
     def _tune(self, storage: Path) -> None:
         Tuner(

@@ -85,6 +85,16 @@ class Guard:
                 nodes.give_back(group)
         self._left_behind.clear()
 
+    def kill_all(self) -> set[str]:
+        """End every process after Tune broke off; Tune's ids of those that were dead already."""
+        actors = {tune_id: trial.temporary_state.ray_actor for tune_id, (_, trial) in self._running.items()}
+        dead = {tune_id for tune_id, actor in actors.items() if actor is None or nodes.is_dead(actor)}
+        for tune_id, actor in actors.items():
+            if tune_id not in dead:
+                nodes.kill(actor)
+        nodes.give_back_all()
+        return dead
+
     def _kill_hung(self) -> None:
         for tune_id, limit in self.watchdog.hung():
             job, trial = self._running[tune_id]

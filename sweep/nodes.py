@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 
@@ -59,6 +60,31 @@ def give_back(group: str) -> None:
     from ray.util.placement_group import PlacementGroup
 
     ray.util.remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
+
+
+def give_back_all() -> None:
+    """Give back what a broken Tune holds: it has no handle on it any more, and would never."""
+    import gc
+
+    from ray.air.execution.resources.placement_group import PlacementGroupResourceManager
+
+    for held in gc.get_objects():
+        if isinstance(held, PlacementGroupResourceManager):
+            held.clear()
+
+
+def is_dead(actor: Any, patience: float = 5.0) -> bool:
+    """Whether an actor's process is gone, as far as Ray knows after `patience` seconds."""
+    from ray._private.state import actors
+
+    end = time.monotonic() + patience
+    while True:
+        found = actors(actor_id=actor._actor_id.hex())
+        if not found or found.get("State") == "DEAD":
+            return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
 
 
 def kill(actor: Any) -> None:

@@ -74,9 +74,9 @@ def hang() -> None:
 
 
 def eat() -> None:
-    """Take 6 GB, 100 MB at a time, and hold them until someone intervenes."""
+    """Take 10 GB, 100 MB at a time, and hold them until someone intervenes."""
     held = []
-    for _ in range(60):
+    for _ in range(100):
         held.append(np.ones(100 * 2**20 // 8))
         time.sleep(0.05)
     time.sleep(300)
