@@ -185,7 +185,7 @@ class Records:
         path = self.directory / "trials" / trial / "progress.jsonl"
         by_epoch: dict[float, dict[str, float]] = {}
         if path.exists():
-            for line in path.read_text().splitlines():
+            for line in path.read_text(errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
                 except ValueError:

@@ -211,8 +211,8 @@ class Sweep(Config):
     @classmethod
     def _keys(cls, value: dict[str, Evaluation]) -> dict[str, Evaluation]:
         for key in value:
-            if not re.match(r"^[\w.-]+$", key):
-                raise ValueError(f"'{key}' cannot be a key; letters, digits, '_', '-' and '.' only")
+            if not re.fullmatch(r"\w[\w.-]*", key):
+                raise ValueError(f"'{key}' cannot be a key; letters, digits, '_', '-' and '.' only, not '.' first")
         return value
 
     @field_validator("rungs")
