@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-smoke test test-slow lint format bench clean
+.PHONY: setup demo demo-smoke test test-slow test-cluster lint format bench clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow" --timeout 2400 $(ARGS)
+
+# hosts made of network namespaces, as root; cluster/install-tools.sh installs what it needs, else it skips and says why
+test-cluster: $(STAMP)
+	$(BIN)/python -m pytest -m "cluster" -s tests/cluster $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
