@@ -10,15 +10,15 @@ from hosts import ROOT, Host, Island, missing, run
 
 from sweep.records import load
 
-REASON = missing()
 TOKEN = {"RAY_AUTH_MODE": "token"}
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    if REASON:
-        pytest.skip(REASON)
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
     with Island(("solo",)) as island:
         found = island.hosts["solo"]
         key = found.home / ".ssh/id_ed25519"

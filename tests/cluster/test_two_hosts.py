@@ -27,7 +27,6 @@ from cheap_sweeps import cheap, whole, write  # noqa: E402
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 TOKEN = {"RAY_AUTH_MODE": "token"}
-REASON = missing()
 
 
 class Cluster:
@@ -104,8 +103,9 @@ def broken_off(directory: Path) -> list[Event]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    if REASON:
-        pytest.skip(REASON)
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
     with Island(("head", "worker")) as island:
         made = Cluster(island)
         try:
