@@ -133,7 +133,7 @@ def _code(records: Records, source: Trial, pretraining: Trial) -> dict[str, Any]
 def _commands(records: Records, source: Trial, point: Checkpoint | None) -> list[str]:
     """The commands that make the number again from its checkpoint, after going back to the code's revision."""
     revision = source.revision.split(" ")[0] or records.manifest.get("environment", {}).get("revision")
-    commands = [f"git checkout {revision}"] if revision and revision != "unknown" else []
+    commands = [f"git checkout {shlex.quote(revision)}"] if revision and not revision.startswith("source-") else []
     if source.stage != "evaluation":
         return [*commands, f"sweep resume {shlex.quote(str(records.directory))}"]
     if point is None:
@@ -144,7 +144,7 @@ def _commands(records: Records, source: Trial, point: Checkpoint | None) -> list
         f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in source.config.items() if key != "name"
     ]
     name = source.config.get("name", source.name)
-    return [*commands, " ".join(["sweep eval", shlex.quote(str(Path(path))), name, *options])]
+    return [*commands, " ".join(["sweep eval", shlex.quote(str(Path(path))), shlex.quote(name), *options])]
 
 
 def text(lineage: dict[str, Any]) -> str:

@@ -253,7 +253,7 @@ def _html_cell(value: Any) -> str:
 def _reproduce(records: Records) -> str:
     folder = shlex.quote(str(records.directory))
     environment = records.manifest.get("environment", {})
-    lines = [f"git checkout {environment['revision']}"] if environment.get("revision") else []
+    lines = [f"git checkout {shlex.quote(str(environment['revision']))}"] if environment.get("revision") else []
     if environment.get("dirty"):
         lines.append("# the working tree had changes that this revision does not hold")
     name = shlex.quote(str(records.spec["name"]))

@@ -67,7 +67,9 @@ def _users_mistake(error: Exception) -> str | None:
 
 
 # by name, since importing their modules would import torch
-USER_ERRORS = {"DataError", "NotASweep", "Busy", "LedgerError", "CheckpointError", "TrackingError", "UserError"}
+USER_ERRORS = {
+    "DataError", "NotASweep", "Busy", "LedgerError", "StorageError", "CheckpointError", "TrackingError", "UserError",
+}  # fmt: skip
 
 
 class UserError(Exception):

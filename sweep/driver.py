@@ -24,7 +24,7 @@ from ray.tune import Callback, RunConfig, TuneConfig, Tuner, with_resources
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.search import Searcher
 
-from datasets.patience import StorageError, patiently
+from datasets.patience import StorageError, patiently, trouble
 from sweep.capacity import Capacity
 from sweep.folder import is_behind, revision, size_of, write_record
 from sweep.graph import Graph, Job, Outcome
@@ -111,7 +111,7 @@ class Driver:
             whatever broke the driver itself, after Tune was ended in order; the folder is whole in any case.
         """
         commit, changed = revision()
-        self.emit({"event": "session", "revision": f"{commit or 'unknown'}{' (changed)' * changed}"})
+        self.emit({"event": "session", "revision": f"{commit}{' (changed)' * changed}"})
         self._unwritten = {trial.id for trial in self.records.trials.values() if is_behind(self.records, trial)}
         self.graph.start()
         storage = Path(tempfile.mkdtemp(prefix="sweep-tune-"))
@@ -253,6 +253,8 @@ class Driver:
         self.seen[tune_id] = message["n"]
         self.guard.heard(tune_id, message["group"])
         self.places[tune_id] = message["node"]
+        if message["note"]:
+            self._say(f"{job.name} {job.trial} on {message['node']}: {message['note']}")
         for epoch in message["epochs"]:
             self._progress(job, epoch)
         point = message["checkpoint"]
@@ -274,9 +276,7 @@ class Driver:
         found = self._outcome(tune_id, job)
         self.guard.over(tune_id)
         if found["kind"] == "storage":
-            self.broken = self.broken or StorageError(
-                f"{found['reason']}; make room, then `sweep resume {self.setting.directory}`"
-            )
+            self.broken = self.broken or self._full(found["reason"])
             self.stop()
         self._collect_files(job, found)
         self.graph.end(job, Outcome(**{**found, "damaged": tuple(found.get("damaged", ()))}))
@@ -402,10 +402,16 @@ class Driver:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, LedgerError | StorageError):
+            reason = str(error) if isinstance(error, StorageError) else trouble(error)
+            if reason and not isinstance(error, LedgerError):
+                error = self._full(f"{self.setting.directory}: {reason}")
+            elif not isinstance(error, LedgerError):
                 traceback.print_exc()
             self.broken = self.broken or error
             self.stop()
+
+    def _full(self, what: str) -> StorageError:
+        return StorageError(f"{what}; make room, then `sweep resume {self.setting.directory}`")
 
 
 def differences(built: Mapping[str, Any], asked: Mapping[str, Any], path: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -112,7 +113,7 @@ def environment() -> dict[str, Any]:
     return found
 
 
-def revision() -> tuple[str | None, bool]:
+def revision() -> tuple[str, bool]:
     """The commit of the code that runs, and whether it was changed since."""
     root = Path(__file__).parents[1]
 
@@ -120,7 +121,16 @@ def revision() -> tuple[str | None, bool]:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
-    return git("rev-parse", "HEAD") or None, bool(git("status", "--porcelain", "-uno"))
+    return git("rev-parse", "HEAD") or _source(root), bool(git("status", "--porcelain", "-uno"))
+
+
+def _source(root: Path) -> str:
+    """A digest of the code, where it was shipped to a machine without its history."""
+    content = hashlib.sha256()
+    for folder in ("sweep", "trainables", "datasets"):
+        for path in sorted((root / folder).rglob("*.py")):
+            content.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return f"source-{content.hexdigest()[:16]}"
 
 
 def lock(directory: Path) -> IO[str]:

@@ -252,17 +252,22 @@ class Graph:
 
     def _create(self, id_: str, stage: Stage, name: str, config: dict[str, Any], **more: Any) -> None:
         known = self._reusable(id_)
-        origin = str(self.reuse.directory.resolve()) if self.reuse and known else ""
+        origin = self._origin(known) if known else ""
         self.emit(
             {"event": "trial", "id": id_, "stage": stage, "name": name, "config": config, "origin": origin, **more}
         )
         if known is None:
             return
         for point in known.checkpoints[-1:]:
-            path = f"{origin}/{point.path}"
+            path = point.path if known.origin else f"{origin}/{point.path}"
             self.emit({"event": "checkpoint", "id": id_, "epoch": point.epoch, "path": path, "digest": point.digest})
-        artifacts = {name: f"{origin}/{path}" for name, path in known.artifacts.items()}
+        artifacts = {name: path if known.origin else f"{origin}/{path}" for name, path in known.artifacts.items()}
         self.emit({"event": "end", "id": id_, "status": "finished", "metrics": known.metrics, "artifacts": artifacts})
+
+    def _origin(self, known: Trial) -> str:
+        """Where the files of another sweep's trial lie: there, or where that one took them from."""
+        assert self.reuse is not None
+        return known.origin or self.reuse.storage or str(self.reuse.directory.resolve())
 
     def _reusable(self, id_: str) -> Trial | None:
         """The equal trial of another sweep, if it is finished and, of a pretraining, its last checkpoint is there."""

@@ -130,7 +130,10 @@ class Guard:
 
 
 OUT_OF_MEMORY = ("running low on memory", "out of memory", "outofmemory", "out_of_memory")
-NODE_GONE = ("node has died", "node is dead", "was preempted", "node was terminated", "node died", "nodedied")
+NODE_GONE = (
+    "actor is unavailable", "actorunavailable", "node has crashed", "node has died", "node is dead", "node died",
+    "node was terminated", "was preempted",
+)  # fmt: skip
 
 
 def explain_death(text: str) -> tuple[str, str]:

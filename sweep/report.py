@@ -70,8 +70,11 @@ def conclude(records: Records) -> Iterator[str]:
     for text in records.warnings.values():
         yield f"warning: {text}"
     yield ""
-    yield f"report    {_shown(report(records, records.directory / 'report'))}"
-    yield f"figures   {directory}/report/figures"
+    try:
+        yield f"report    {_shown(report(records, records.directory / 'report'))}"
+        yield f"figures   {directory}/report/figures"
+    except OSError as error:  # the results are safe; a report can be made at any time
+        yield f"report    not written ({error.strerror}); `sweep report {directory}` makes it"
     yield f"table     sweep table {directory}"
     yield f"Aim       sweep ui {directory}"
 

@@ -223,6 +223,10 @@ def test_an_equal_finished_trial_of_another_sweep_is_taken_over() -> None:
     assert world.launched == []
     assert world.records.configurations[0].values == done.records.configurations[0].values
     assert {trial.origin for trial in world.records.trials.values() if trial.stage == "pretrain"} == {"/nowhere"}
+    third = World(sweep, reuse=world.records).run()
+    paths = [point.path for trial in third.records.trials.values() for point in trial.checkpoints]
+    assert paths == [point.path for trial in world.records.trials.values() for point in trial.checkpoints]
+    assert all(path.startswith("/nowhere/trials/") for path in paths), "where they lie, however often taken over"
 
 
 def test_a_finished_sweep_started_again_does_nothing() -> None:

@@ -2,7 +2,8 @@
 
 A job is plain JSON and so is what comes back, one message a report:
 
-    {"n": 4, "node": "10.0.0.7", "epochs": [{...}], "checkpoint": {...} | None, "outcome": {...} | None, "group": ""}
+    {"n": 4, "node": "10.0.0.7", "epochs": [{...}], "checkpoint": {...} | None, "outcome": {...} | None, "group": "",
+     "note": ""}
 
 Exceptions become outcomes, since a failed function would cost the process, and the next trial 6 s of imports.
 With one worker Ray Train runs in the Tune actor itself, which is reused; with several it starts a worker group.
@@ -15,7 +16,6 @@ import contextlib
 import functools
 import json
 import logging
-import os
 import sys
 import time
 import traceback
@@ -101,13 +101,22 @@ class Messages:
         if at_once or time.perf_counter() - self._last > EVERY:
             self.send()
 
+    def note(self, text: str) -> None:
+        """Say something to whoever watches the sweep, and in the log."""
+        print(text, flush=True)
+        self.send(note=text)
+
     def send(
-        self, checkpoint: dict[str, Any] | None = None, outcome: dict[str, Any] | None = None, group: str = ""
+        self,
+        checkpoint: dict[str, Any] | None = None,
+        outcome: dict[str, Any] | None = None,
+        group: str = "",
+        note: str = "",
     ) -> None:
         """Send everything gathered so far. `group`: the placement group of the worker group that speaks."""
         message = {
             "n": self.number, "node": here(), "epochs": self._epochs, "checkpoint": checkpoint, "outcome": outcome,
-            "group": group,
+            "group": group, "note": note,
         }  # fmt: skip
         self.number, self._epochs, self._last = self.number + 1, [], time.perf_counter()
         self._send(message)
@@ -117,10 +126,11 @@ def _outcome(job: dict[str, Any], store: Store, messages: Messages) -> dict[str,
     try:
         torch.set_num_threads(max(1, int(job["cpu"])))
         folder = store.local(job["directory"])
-        patiently(lambda: folder.mkdir(parents=True, exist_ok=True), 60 * job["patience"], print)
+        patiently(lambda: folder.mkdir(parents=True, exist_ok=True), 60 * job["patience"], messages.note)
         if job["stage"] == "pretrain":
             return pretrain(job, store, messages)
-        return patiently(lambda: judge(job, store), 60 * job["patience"], print, hurry=lambda: store.exists("stop"))
+        stop = functools.partial(store.exists, "stop")
+        return patiently(lambda: judge(job, store), 60 * job["patience"], messages.note, hurry=stop)
     except Diverged as error:
         return {"kind": "diverged", "reason": f"diverged: {error}"}
     except CheckpointError as error:
@@ -170,7 +180,11 @@ class Reporter:
 
     def wait(self, act: Callable[[], Any]) -> Any:
         """Do something with the storage, waiting where it is full or away."""
-        return patiently(act, 60 * self.job["patience"], print, hurry=self.halted)
+        return patiently(act, 60 * self.job["patience"], self.tell, hurry=self.halted)
+
+    def tell(self, text: str) -> None:
+        """Say what is waited for."""
+        self.messages.note(text)
 
     def stop(self) -> bool:
         """Whether the driver asked this trial to stop or to leave its node, or the whole sweep to stop."""
@@ -256,7 +270,11 @@ def group_loop(config: dict[str, Any]) -> None:
 
 
 class GroupReporter(Reporter):
-    """Reports every epoch at once: `ray.train.report` is a barrier."""
+    """Reports every epoch at once: `ray.train.report` is a barrier, so no rank may speak alone."""
+
+    def tell(self, text: str) -> None:
+        """Only in the log."""
+        print(text, flush=True)
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Pass an epoch on, on every rank."""
