@@ -39,7 +39,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "duet": {"name": "duet", **SMALL, "bins": 4, "equi_tx": ["rot"], "target": "vm", "lambda": 1000},
 }
 TERMS = ("nce", "tracking_ce", "group_loss", "group_weighted")
-# largest difference: of the loss relative to max(1, |loss|); of the features after the last step relative to the largest
+# largest difference: of the loss relative to max(1, |loss|); of the last features relative to the largest of them
 # (7e-4 and 1e-11 were measured: weights drift where the loss does not feel it)
 CURVE = {"float32": 1e-4, "float64": 1e-9}
 FEATURES = {"float32": 1e-2, "float64": 1e-9}
