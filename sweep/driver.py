@@ -200,8 +200,8 @@ class Driver:
         Tuner(
             with_resources(work, partial(_request, self.needs, self.plan.sweep.resources.workers)),
             tune_config=TuneConfig(
-                num_samples=-1, search_alg=_Jobs(self), scheduler=Newcomers(), max_concurrent_trials=NO_LIMIT,
-                reuse_actors=self._reusable(),
+                num_samples=-1, search_alg=_Jobs(self), scheduler=Newcomers(self.guard.failed),
+                max_concurrent_trials=NO_LIMIT, reuse_actors=self._reusable(),
             ),
             run_config=RunConfig(
                 storage_path=str(storage), name="sweep", verbose=0, callbacks=[_Ticks(self)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,14 @@ class Guard:
         self._groups: dict[str, str] = {}  # Tune's trial id -> placement group of its workers
         self._left_behind: dict[str, float] = {}  # placement group -> when its trial ended
         self._told: set[str] = set()
+        self._actors: dict[str, Any] = {}
+        self._errors: dict[str, str] = {}  # Tune's trial id -> what Ray says
         self._looked = -LOOK
 
     def begin(self, tune_id: str, job: Job, trial: Any) -> None:
         """A process works on a job."""
         self._running[tune_id] = (job, trial)
+        self._actors[tune_id] = trial.temporary_state.ray_actor  # Tune forgets it as soon as something goes wrong
         self.watchdog.begin(tune_id, job.stage)
 
     def heard(self, tune_id: str, group: str) -> None:
@@ -55,19 +59,25 @@ class Guard:
         """It has ended."""
         self.watchdog.over(tune_id)
         self._running.pop(tune_id, None)
+        self._actors.pop(tune_id, None)
         self._told.discard(tune_id)
         group = self._groups.pop(tune_id, "")
         if group:
             self._left_behind[group] = self._clock()
 
+    def failed(self, trial: Any) -> None:
+        """Tune says that a trial's process has failed; what Ray says of it stands in a file."""
+        with suppress(OSError, TypeError):  # there is no file, or no name of one
+            said = Path(trial.error_file).read_text()
+            actor = self._actors.get(trial.trial_id)
+            # Ray hears of a closed connection first, whether a process or its whole node is gone
+            if "unavailable" in said and actor is not None and nodes.is_node_dead(nodes.node_of(actor)):
+                said += "\nThe actor's node has died."
+            self._errors[trial.trial_id] = said
+
     def error_of(self, tune_id: str) -> str:
         """What Ray says of a process that ended without a word."""
-        if tune_id not in self._running:
-            return ""
-        try:
-            return Path(self._running[tune_id][1].error_file).read_text()
-        except (OSError, TypeError):  # there is no file, or no name of one
-            return ""
+        return self._errors.pop(tune_id, "")
 
     def look(self) -> None:
         """Act on what is wrong; called often, does something every `LOOK` seconds."""
@@ -100,7 +110,7 @@ class Guard:
             job, trial = self._running[tune_id]
             what = "epoch_minutes" if job.stage == "pretrain" else "evaluation_minutes"
             self.verdicts[tune_id] = f"hung: silent for more than {limit / 60:g} min (limits.{what}), killed"
-            actor = trial.temporary_state.ray_actor
+            actor = self._actors.get(trial.trial_id)
             if actor is not None:
                 nodes.kill(actor)  # never handed to another trial: who hangs may hold a lock or a device
             group = self._groups.get(tune_id)
@@ -131,7 +141,7 @@ class Guard:
 
 OUT_OF_MEMORY = ("running low on memory", "out of memory", "outofmemory", "out_of_memory")
 NODE_GONE = (
-    "actor is unavailable", "actorunavailable", "node has crashed", "node has died", "node is dead", "node died",
+    "node has crashed", "node has died", "node is dead", "node died",
     "node was terminated", "was preempted",
 )  # fmt: skip
 
@@ -143,4 +153,6 @@ def explain_death(text: str) -> tuple[str, str]:
         return "died", "out of memory: its process was killed because the memory of its node ran out"
     if any(sign in lower for sign in NODE_GONE):
         return "lost", "its node was lost (gone, cut off or taken away)"
-    return "died", "its process ended without a word (killed, or out of memory)"
+    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    said = f"; Ray says: {last[:200]}" if last else ""
+    return "died", f"its process ended without a word (killed, or out of memory){said}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -37,6 +38,21 @@ def node_of(actor: Any) -> str:
 
     found = actors(actor_id=actor._actor_id.hex())
     return str(found.get("Address", {}).get("NodeID", "")) if found else ""
+
+
+def is_node_dead(node: str) -> bool:
+    """Whether a node is gone: Ray says so, which may take it half a minute, or its daemon no longer answers."""
+    import ray
+
+    time.sleep(1)  # a machine that goes down ends its processes one after another
+    for found in ray.nodes():
+        if found["NodeID"] == node and found["Alive"]:
+            try:
+                socket.create_connection((found["NodeManagerAddress"], found["NodeManagerPort"]), timeout=2).close()
+            except OSError:
+                return True
+            return False
+    return True
 
 
 def nodes_of_group(group: str) -> set[str]:

@@ -11,6 +11,7 @@ Tune's own rule, first in, first out, has two faults for short trials in many sl
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -28,13 +29,23 @@ class Newcomers(FIFOScheduler):
     retries: a trial that has started never waits again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[Any], None] = lambda trial: None) -> None:
+        """`failed`: is told of a trial with an error before the search algorithm is, with all that Tune knows."""
         super().__init__()
         self._new: deque[Any] = deque()
+        self._failed = failed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles what it is given, to be able to restore it; nothing here is ever restored."""
+        return {}
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """A trial has arrived."""
         self._new.append(trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """A trial's process has failed, perhaps before it began."""
+        self._failed(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The first that has not been given a process; None if there is none."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+REASON = "DRAIN_NODE_REASON_PREEMPTION"
 
 
 def main() -> None:
@@ -19,11 +22,11 @@ def main() -> None:
         elif order.strip() == "lose":
             cluster.remove_node(others.pop(0), allow_graceful=False)
         elif order.strip() == "drain":
-            subprocess.run(
-                ["ray", "drain-node", "--address", cluster.address, "--node-id", others[0].node_id,
-                 "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds",
-                 "120"], check=True, stdout=sys.stderr,
-            )  # fmt: skip
+            options = {"address": cluster.address, "node-id": others[0].node_id, "reason": REASON,
+                       "reason-message": "spot", "deadline-remaining-seconds": "120"}  # fmt: skip
+            ray = str(Path(sys.executable).with_name("ray"))
+            flags = [word for name, value in options.items() for word in (f"--{name}", value)]
+            subprocess.run([ray, "drain-node", *flags], check=True, stdout=sys.stderr)
         print("= done", flush=True)
     cluster.shutdown()
 

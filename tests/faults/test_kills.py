@@ -97,7 +97,7 @@ def test_two_kills_of_the_driver(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [2])
+@pytest.mark.parametrize("seed", [2, 3])
 def test_ten_kills_of_the_driver(tmp_path: Path, seed: int) -> None:
     trial_of_kills(tmp_path, kills=10, seed=seed)
 

@@ -16,6 +16,7 @@ import contextlib
 import functools
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -64,6 +65,8 @@ def work(config: dict[str, Any]) -> None:
     if outcome is not None:
         outcome["seconds"] = time.perf_counter() - begin
         messages.send(outcome=outcome)
+        if outcome["kind"] == "interrupted" and store_of(job).exists(f"trials/{job['trial']}/leave"):
+            os._exit(0)  # heard already; a process that stayed would be given the next trial, on a node that goes
 
 
 def store_of(job: dict[str, Any]) -> Store:
