@@ -74,6 +74,7 @@ def in_bucket(directory: Path, url: str) -> None:
     assert {t.id: t.metrics for t in load(copy).trials.values()} == {t.id: t.metrics for t in records.trials.values()}
 
 
+@pytest.mark.slow
 def test_a_sweep_in_an_object_store_goes_on_after_a_kill_and_stays_there(
     tmp_path: Path, object_store: dict[str, str]
 ) -> None:

@@ -109,7 +109,7 @@ def begun(directory: Path, epochs: int = 1) -> None:
 
 def test_a_second_interrupt_ends_at_once_and_nothing_is_lost(tmp_path: Path) -> None:
     directory = tmp_path / "sweep"
-    sweep = cheap(base={"method": {"seconds": 2.0}, "train": {"epochs": 6}}, budget={"trials": 2})
+    sweep = cheap(base={"method": {"seconds": 1.5}, "train": {"epochs": 4}}, budget={"trials": 2})
     process = command("run", write(sweep, tmp_path / "cheap.yaml"), "--dir", directory, "--no-aim")
     begun(directory)
     process.send_signal(signal.SIGINT)
@@ -118,7 +118,6 @@ def test_a_second_interrupt_ends_at_once_and_nothing_is_lost(tmp_path: Path) -> 
     before = time.monotonic()
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    # an epoch takes at least 4 s a step of 2; what is asserted is that it did not wait for all six
     assert time.monotonic() - before < 60
     assert not load(directory).finished
     for file in directory.glob("trials/*/record.json"):
