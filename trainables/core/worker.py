@@ -59,7 +59,8 @@ def work(config: dict[str, Any]) -> None:
             if outcome is not None and outcome["kind"] in FAILURES:
                 outcome["log"] = list(last_lines)
         if isinstance(store, Bucket):
-            store.publish(f"{job['directory']}/log.txt")
+            with contextlib.suppress(Exception):  # a log that does not arrive must not cost what the job found
+                store.publish(f"{job['directory']}/log.txt")
     except OSError as error:  # the log itself cannot be written
         outcome = {"kind": "storage" if trouble(error) else "error", "reason": f"{job['sweep']}: {error}"}
     if outcome is not None:
