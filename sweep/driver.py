@@ -15,28 +15,26 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ray.tune import Callback, RunConfig, TuneConfig, Tuner, with_resources
-from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.search import Searcher
 
 from datasets.patience import StorageError, patiently, trouble
 from sweep.capacity import Capacity
 from sweep.folder import is_behind, revision, size_of, write_record
-from sweep.graph import Graph, Job, Outcome
+from sweep.graph import Graph
 from sweep.guard import Guard, explain_death
+from sweep.jobs import Job, Outcome
 from sweep.ledger import Event, Ledger, LedgerError, append_line
 from sweep.paths import inside
 from sweep.plan import Plan, share_of
 from sweep.records import LEDGER, MANIFEST, Records, Stage
-from sweep.scheduler import NO_LIMIT, Newcomers
 from sweep.tracking import Tracker
+from sweep.tune import run_tune
 from trainables.core.store import Bucket, open_store
-from trainables.core.worker import LAST_LINES, work
+from trainables.core.worker import LAST_LINES
 
 DURABLE = {"configuration", "end", "told", "verdict"}
 RECORDED = {"trial", "start", "checkpoint", "drop_checkpoint", "end", "retry"}
@@ -178,7 +176,8 @@ class Driver:
         while True:
             before = len(self.records.trials), sum(t.over for t in self.records.trials.values())
             try:
-                return self._tune(storage)
+                workers = self.plan.sweep.resources.workers
+                return run_tune(self, storage, self.needs, workers, self.guard.failed)
             except Exception as error:
                 after = len(self.records.trials), sum(t.over for t in self.records.trials.values())
                 breaks = breaks + 1 if before == after else 1
@@ -195,22 +194,6 @@ class Driver:
                 kind, reason = explain_death(error) if tune_id in dead else ("lost", "Ray Tune was started anew")
                 self.outcomes.setdefault(tune_id, {"kind": kind, "reason": reason})
                 self.ended(tune_id, None)
-
-    def _tune(self, storage: Path) -> None:
-        Tuner(
-            with_resources(work, partial(_request, self.needs, self.plan.sweep.resources.workers)),
-            tune_config=TuneConfig(
-                num_samples=-1, search_alg=_Jobs(self), scheduler=Newcomers(self.guard.failed),
-                max_concurrent_trials=NO_LIMIT, reuse_actors=self._reusable(),
-            ),
-            run_config=RunConfig(
-                storage_path=str(storage), name="sweep", verbose=0, callbacks=[_Ticks(self)],
-            ),
-        ).fit()  # fmt: skip
-
-    def _reusable(self) -> bool:
-        """A process that drives a worker group cannot be reused."""
-        return self.plan.sweep.resources.workers == 1
 
     def suggest(self, tune_id: str) -> dict[str, Any] | str | None:
         """The next job as a Tune configuration; None = nothing at present; FINISHED = nothing any more."""
@@ -430,64 +413,3 @@ def differences(built: Mapping[str, Any], asked: Mapping[str, Any], path: str = 
 def _is_elsewhere(path: str) -> bool:
     """Whether a path belongs to another sweep, from which a result was taken over."""
     return "://" in path or Path(path).is_absolute()
-
-
-def _request(needs: dict[Stage, dict[str, float]], workers: int, config: dict[str, Any]) -> PlacementGroupFactory:
-    """What a trial asks of Tune."""
-    stage = json.loads(config["job"])["stage"]
-    if stage == "pretrain" and workers > 1:
-        # the trial itself only waits for its worker group; {"CPU": 0} alone is refused by Ray
-        return PlacementGroupFactory([{"CPU": 0, "memory": 1}])
-    return PlacementGroupFactory([needs[stage]])
-
-
-class _Unpickled:
-    """Tune pickles what it is given, to be able to restore it; nothing here is ever restored."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class _Jobs(_Unpickled, Searcher):
-    """Tune's face of the driver."""
-
-    def __init__(self, driver: Driver) -> None:
-        super().__init__(metric=None, mode=None)  # a metric here would be demanded of every report
-        self._driver = driver
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        return True
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        suggestion: Any = None
-        with self._driver.guarded():
-            suggestion = self._driver.suggest(trial_id)
-        return suggestion  # type: ignore[no-any-return]  # Searcher.FINISHED is a string
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        with self._driver.guarded():
-            self._driver.heard(trial_id, result)
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        with self._driver.guarded():
-            self._driver.ended(trial_id, result)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the state."""
-
-
-class _Ticks(_Unpickled, Callback):
-    """Tune's loop as the driver's clock."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._driver.begun(trial.trial_id, trial)
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        with self._driver.guarded():
-            self._driver.tick()

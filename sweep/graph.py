@@ -17,83 +17,19 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any
 
+from sweep.jobs import DIVERGED, Blueprint, Job, Node, Outcome
 from sweep.ledger import Event
 from sweep.records import Checkpoint, Configuration, Records, Stage, Trial
 from sweep.search import Proposals
 from sweep.spec import Sweep
-from sweep.stopping import judge
+from sweep.verdicts import Verdicts
 
-Kind = Literal[
-    "finished", "segment", "interrupted", "stopped", "error", "died", "lost", "storage", "diverged", "corrupt"
-]
 MOST_LOSSES = 20  # of its node without getting on, after which a trial is taken for the cause
 PRIORITY: tuple[Stage, ...] = ("evaluation", "features", "pretrain")  # what waits to be judged goes first
-
-
-@dataclass(frozen=True)
-class Node:
-    """One evaluation as the plan resolved it for a pretraining."""
-
-    key: str
-    name: str
-    config: dict[str, Any]
-    id_of: Callable[[str, int], str]  # (pretraining, epoch) -> trial id
-    after: tuple[str, ...] = ()
-    requests: tuple[dict[str, Any], ...] = ()
-
-
-class Blueprint(Protocol):
-    """How the plan turns parameters into trials."""
-
-    def pretraining(self, params: dict[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
-        """(trial id, resolved configuration)."""
-        ...
-
-    def evaluations(self, config: dict[str, Any]) -> list[Node]: ...
-
-    def features_id(self, parent: str, epoch: int, requests: list[dict[str, Any]]) -> str: ...
-
-
-@dataclass(frozen=True)
-class Job:
-    """One piece of work for one process. Paths are relative to the sweep's folder."""
-
-    trial: str
-    stage: Stage
-    name: str
-    attempt: int
-    directory: str
-    payload: dict[str, Any]
-
-
-@dataclass
-class Outcome:
-    """How a job ended.
-
-    Attributes:
-        kind: "segment" = a pretraining reached the epoch it was sent to; "interrupted" = asked to stop, goes on at the
-            next start; "stopped" = its configuration was stopped; "error" = raised; "died" = the process is gone;
-            "lost" = its node is gone, and "storage" = nothing can be written, neither of which is the trial's fault;
-            "diverged" = not finite or collapsed, no use in trying again; "corrupt" = `damaged` could not be read.
-        damaged: checkpoints (relative paths) whose content does not match their checksum.
-        log: its last lines, of a failure. node: where it ran.
-    """
-
-    kind: Kind
-    reason: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-    artifacts: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-    damaged: tuple[str, ...] = ()
-    log: tuple[str, ...] = ()
-    node: str = ""
 
 
 class Graph:
@@ -127,11 +63,7 @@ class Graph:
         self._dependents: dict[str, list[str]] = defaultdict(list)
         self._needs: dict[str, set[str]] = {}
         self._nodes: dict[str, list[Node]] = {}
-        self._rungs: dict[int, list[list[float]]] = defaultdict(list)
-        self._asked = [
-            [objective.metric for objective in sweep.objectives],
-            [bound.dump() for bound in sweep.constraints],
-        ]
+        self.verdicts = Verdicts(sweep, records, self._children)
         self._objective_keys = {o.metric.split("/")[0] for o in sweep.objectives} | {
             c.metric.split("/")[0] for c in sweep.constraints
         }
@@ -142,10 +74,8 @@ class Graph:
         """Take up the sweep where the ledger left it: new evaluations are added, what was in the air waits again."""
         for configuration in list(self.records.configurations.values()):
             self._own(configuration)
-            for index, epoch in enumerate(self._rung_epochs(configuration)):
-                if epoch in configuration.rungs and configuration.asked == self._asked:
-                    self._rungs[index].append(configuration.rungs[epoch])
-            if configuration.state == "complete" and configuration.asked != self._asked:
+            self.verdicts.remember(configuration)
+            if configuration.state == "complete" and configuration.asked != self.verdicts.asked:
                 self.emit({"event": "reopen", "number": configuration.number})  # other objectives since
                 self.proposals.reopen()
         for configuration in list(self.records.configurations.values()):
@@ -176,7 +106,7 @@ class Graph:
             {"event": "checkpoint", "id": job.trial, "epoch": epoch, "path": path, "digest": digest, "metrics": metrics}
         )
         trial = self.records.trials[job.trial]
-        if epoch in self._milestones(trial.config):
+        if epoch in self.verdicts.milestones(trial.config):
             self._evaluate(trial, epoch)
         self._collect(trial)
 
@@ -274,7 +204,7 @@ class Graph:
         known = self.reuse.trials.get(id_) if self.reuse else None
         if known is None or known.status != "finished":
             return None
-        last = self._milestones(known.config)[-1] if known.stage == "pretrain" else None
+        last = self.verdicts.milestones(known.config)[-1] if known.stage == "pretrain" else None
         return known if last is None or self._checkpoint_at(known, last) else None
 
     def retry_failed(self) -> int:
@@ -324,18 +254,10 @@ class Graph:
         trial = self.records.trials[id_]
         return {"metrics": trial.metrics, "artifacts": trial.artifacts}
 
-    def _milestones(self, config: dict[str, Any]) -> list[int]:
-        epochs = int(config["train"]["epochs"])
-        shares = {max(1, round(share * epochs)) for share in self.sweep.rungs}
-        return [*sorted(share for share in shares if share < epochs), epochs]
-
-    def _rung_epochs(self, configuration: Configuration) -> list[int]:
-        return self._milestones(self.records.trials[configuration.trials[0]].config)[:-1]
-
     def _until(self, trial: Trial) -> int:
         """The epoch at which a pretraining must be judged next."""
         reached = trial.checkpoint.epoch if trial.checkpoint else 0
-        return next(epoch for epoch in self._milestones(trial.config) if epoch > reached)
+        return next(epoch for epoch in self.verdicts.milestones(trial.config) if epoch > reached)
 
     @staticmethod
     def _checkpoint_at(trial: Trial, epoch: int) -> Checkpoint | None:
@@ -362,7 +284,7 @@ class Graph:
         """Bring a pretraining's place in the graph up to date with its records."""
         if trial.id not in self._nodes:
             self._nodes[trial.id] = self.blueprint.evaluations(trial.config)
-        epochs = self._milestones(trial.config)
+        epochs = self.verdicts.milestones(trial.config)
         if trial.status == "waiting" and trial.checkpoint is not None and trial.checkpoint.epoch == epochs[-1]:
             self.emit({"event": "end", "id": trial.id, "status": "finished"})  # the driver before died just here
         for epoch in epochs:
@@ -383,7 +305,7 @@ class Graph:
         reached = trial.checkpoint.epoch if trial.checkpoint else 0
         if not any(owner.state == "running" for owner in owners) and not self._is_missed(trial):
             return False
-        due = [epoch for epoch in self._milestones(trial.config) if epoch <= reached]
+        due = [epoch for epoch in self.verdicts.milestones(trial.config) if epoch <= reached]
         return all(any(owner.judged.get(epoch) == "go" for owner in owners) for epoch in due)
 
     def _is_missed(self, trial: Trial) -> bool:
@@ -506,114 +428,15 @@ class Graph:
             self._push(owner)
 
     def _advance(self, configuration: Configuration) -> None:
-        """Judge or tell a configuration if all its seeds have got so far."""
-        if configuration.state != "running":
-            return
-        trials = [self.records.trials[id_] for id_ in configuration.trials]
-        for trial in trials:
-            if trial.status in ("failed", "stopped"):
-                self._tell_lost(configuration, trial)
-                return
-        if "stop" in configuration.judged.values():
-            self._finish(configuration, {"state": "pruned", "reason": configuration.reason})
-            return
-        milestones = [self._milestones(trial.config) for trial in trials]
-        for index, epoch in enumerate(milestones[0]):
-            final = index == len(milestones[0]) - 1
-            if not final and epoch in configuration.judged:
-                continue
-            ids = [(trial.id, epochs[index]) for trial, epochs in zip(trials, milestones, strict=True)]
-            reached = [trial.checkpoint.epoch if trial.checkpoint else 0 for trial in trials]
-            if any(now < due for now, (_, due) in zip(reached, ids, strict=True)):
-                return
-            if not final and any(due not in self._children[id_] for id_, due in ids):
-                self._judge(configuration, index, epoch, None)  # a reused result has only its last checkpoint
-                continue
-            values, problem = self._values([o.metric for o in self.sweep.objectives], ids)
-            if values is None and not problem:
-                return  # an evaluation is still on its way
-            if final:
-                self._tell(configuration, values, problem, ids)
-            else:
-                self._judge(configuration, index, epoch, values)
-                if configuration.state != "running":
-                    return
-
-    def _values(self, metrics: list[str], ids: list[tuple[str, int]]) -> tuple[list[list[float]] | None, str]:
-        """Per seed the values of `metrics`; (None, "") while some are missing, (None, reason) when they never come."""
-        rows = []
-        for parent, epoch in ids:
-            children = self._children[parent].get(epoch, {})
-            row = []
-            for metric in metrics:
-                id_ = children.get(metric.split("/")[0])
-                if id_ is None or not self.records.trials[id_].over:
-                    return None, ""
-                trial = self.records.trials[id_]
-                value = trial.metrics.get(metric)
-                if trial.status != "finished":
-                    return None, f"evaluation {trial.name} {trial.status}: {trial.reason}"
-                if value is None or not math.isfinite(value):
-                    return None, f"evaluation {trial.name} gave no finite {metric}"
-                row.append(value)
-            rows.append(row)
-        return rows, ""
-
-    def _judge(self, configuration: Configuration, index: int, epoch: int, values: list[list[float]] | None) -> None:
-        means = [statistics.fmean(column) for column in zip(*values, strict=True)] if values else []
-        decision, reason = "go", ""
-        if means:
-            directions = [objective.direction for objective in self.sweep.objectives]
-            share = epoch / self._milestones(self.records.trials[configuration.trials[0]].config)[-1]
-            decision, reason = judge(self.sweep.stop, share, means, self._rungs[index], directions)
-            self._rungs[index].append(means)
-        self.emit(
-            {
-                "event": "verdict", "number": configuration.number, "epoch": epoch, "values": means,
-                "decision": decision, "reason": reason, "asked": self._asked,
-            }
-        )  # fmt: skip
-        trials = [self.records.trials[id_] for id_ in configuration.trials]
-        if decision == "stop":
-            self._finish(configuration, {"state": "pruned", "reason": reason})
-            return
-        for trial in trials:
-            self._push(trial)
-
-    def _tell(
-        self, configuration: Configuration, values: list[list[float]] | None, problem: str, ids: list[tuple[str, int]]
-    ) -> None:
-        if values is None:
-            self._finish(configuration, {"state": "failed", "reason": problem})
-            return
-        columns = list(zip(*values, strict=True))
-        told: dict[str, Any] = {
-            "state": "complete",
-            "values": [statistics.fmean(column) for column in columns],
-            "spread": [statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns],
-        }
-        if self.sweep.constraints:
-            bounds, problem = self._values([c.metric for c in self.sweep.constraints], ids)
-            if bounds is None:
-                if problem:
-                    self._finish(configuration, {"state": "failed", "reason": problem})
-                return
-            means = [statistics.fmean(column) for column in zip(*bounds, strict=True)]
-            told["violation"] = max(c.violation(v) for c, v in zip(self.sweep.constraints, means, strict=True))
-        self._finish(configuration, told)
-
-    def _tell_lost(self, configuration: Configuration, trial: Trial) -> None:
-        """A pretraining was lost: a collapse says something about the point, a broken machine does not."""
-        diverged = trial.reason.startswith(DIVERGED) or trial.status == "stopped"
-        reason = trial.reason or "stopped"
-        if self.sweep.seeds > 1:
-            reason = f"seed {trial.config['seed']}: {reason}"
-        self._finish(configuration, {"state": "pruned" if diverged else "failed", "reason": reason})
-
-    def _finish(self, configuration: Configuration, told: dict[str, Any]) -> None:
-        self.emit({"event": "told", "number": configuration.number, "asked": self._asked, **told})
-        self.proposals.tell(configuration)
-        self._release(configuration)
+        """Say what can be said of a configuration now, and do what follows from it."""
+        while (said := self.verdicts.next(configuration)) is not None:
+            self.emit(said)
+            if said["event"] == "told":
+                self.proposals.tell(configuration)
+                self._release(configuration)
+            elif said["decision"] == "go":
+                for id_ in configuration.trials:
+                    self._push(self.records.trials[id_])
 
     def _release(self, configuration: Configuration) -> None:
         for id_ in configuration.trials:
@@ -636,7 +459,7 @@ class Graph:
 
         The one before the last stays until all evaluations are over: the last could turn out to be damaged.
         """
-        milestones = self._milestones(trial.config)
+        milestones = self.verdicts.milestones(trial.config)
         last = self._children[trial.id].get(milestones[-1], {}).values()
         settled = trial.status in ("failed", "stopped") or (trial.over and all(self._is_over(id_) for id_ in last))
         keep_last = 1 if settled else 2
@@ -651,6 +474,3 @@ class Graph:
                 continue
             self.emit({"event": "drop_checkpoint", "id": trial.id, "path": point.path})
             self.deletions.append(point.path)
-
-
-DIVERGED = "diverged: "

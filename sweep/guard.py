@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import nodes
-from sweep.graph import Job
+from sweep.jobs import Job
 from sweep.records import Stage
 from sweep.watchdog import Watchdog
 
@@ -35,18 +35,17 @@ class Guard:
         self.watchdog = Watchdog(limits, clock)
         self.verdicts: dict[str, str] = {}
         self._leave, self._clock = leave, clock
-        self._running: dict[str, tuple[Job, Any]] = {}  # Tune's trial id -> job, Tune's trial
+        self._running: dict[str, tuple[Job, Any]] = {}  # Tune's trial id -> job, its process as Ray's actor
         self._groups: dict[str, str] = {}  # Tune's trial id -> placement group of its workers
         self._left_behind: dict[str, float] = {}  # placement group -> when its trial ended
         self._told: set[str] = set()
-        self._actors: dict[str, Any] = {}
         self._errors: dict[str, str] = {}  # Tune's trial id -> what Ray says
         self._looked = -LOOK
 
     def begin(self, tune_id: str, job: Job, trial: Any) -> None:
         """A process works on a job."""
-        self._running[tune_id] = (job, trial)
-        self._actors[tune_id] = trial.temporary_state.ray_actor  # Tune forgets it as soon as something goes wrong
+        # kept here, since Tune forgets the actor as soon as something goes wrong
+        self._running[tune_id] = (job, trial.temporary_state.ray_actor)
         self.watchdog.begin(tune_id, job.stage)
 
     def heard(self, tune_id: str, group: str) -> None:
@@ -59,7 +58,6 @@ class Guard:
         """It has ended."""
         self.watchdog.over(tune_id)
         self._running.pop(tune_id, None)
-        self._actors.pop(tune_id, None)
         self._told.discard(tune_id)
         group = self._groups.pop(tune_id, "")
         if group:
@@ -69,7 +67,7 @@ class Guard:
         """Tune says that a trial's process has failed; what Ray says of it stands in a file."""
         with suppress(OSError, TypeError):  # there is no file, or no name of one
             said = Path(trial.error_file).read_text()
-            actor = self._actors.get(trial.trial_id)
+            actor = self._running.get(trial.trial_id, (None, None))[1]
             # Ray hears of a closed connection first, whether a process or its whole node is gone
             if "unavailable" in said and actor is not None and nodes.is_node_dead(nodes.node_of(actor)):
                 said += "\nThe actor's node has died."
@@ -97,7 +95,7 @@ class Guard:
 
     def kill_all(self) -> set[str]:
         """End every process after Tune broke off; Tune's ids of those that were dead already."""
-        actors = {tune_id: trial.temporary_state.ray_actor for tune_id, (_, trial) in self._running.items()}
+        actors = {tune_id: actor for tune_id, (_, actor) in self._running.items()}
         dead = {tune_id for tune_id, actor in actors.items() if actor is None or nodes.is_dead(actor)}
         for tune_id, actor in actors.items():
             if tune_id not in dead:
@@ -107,10 +105,9 @@ class Guard:
 
     def _kill_hung(self) -> None:
         for tune_id, limit in self.watchdog.hung():
-            job, trial = self._running[tune_id]
+            job, actor = self._running[tune_id]
             what = "epoch_minutes" if job.stage == "pretrain" else "evaluation_minutes"
             self.verdicts[tune_id] = f"hung: silent for more than {limit / 60:g} min (limits.{what}), killed"
-            actor = self._actors.get(trial.trial_id)
             if actor is not None:
                 nodes.kill(actor)  # never handed to another trial: who hangs may hold a lock or a device
             group = self._groups.get(tune_id)
@@ -121,11 +118,11 @@ class Guard:
         leaving = nodes.draining() if self._running else set()
         if not leaving:
             return
-        for tune_id, (job, trial) in self._running.items():
-            if tune_id in self._told or job.stage != "pretrain" or trial.temporary_state.ray_actor is None:
+        for tune_id, (job, actor) in self._running.items():
+            if tune_id in self._told or job.stage != "pretrain" or actor is None:
                 continue  # evaluations are short, and begin again elsewhere if they do not make it
             group = self._groups.get(tune_id)
-            places = nodes.nodes_of_group(group) if group else {nodes.node_of(trial.temporary_state.ray_actor)}
+            places = nodes.nodes_of_group(group) if group else {nodes.node_of(actor)}
             if places & leaving:
                 self._told.add(tune_id)
                 self._leave(job)

@@ -19,7 +19,7 @@ import torch
 from datasets.base import Spec
 from datasets.config import ConfigError, near, parse
 from sweep.capacity import pack, slots
-from sweep.graph import Node
+from sweep.jobs import Node
 from sweep.space import corner_points, describe
 from sweep.spec import Sweep, put
 from trainables.core.config import Resolved, TrainConfig, digest, resolve

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweep.graph import Graph, Job, Node, Outcome
+from sweep.graph import Graph
+from sweep.jobs import Job, Node, Outcome
 from sweep.ledger import Event
 from sweep.records import Records
 from sweep.space import Float

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from graphs import Fake, World, score, sweep_of
 
-from sweep.graph import Job, Outcome
+from sweep.jobs import Job, Outcome
 from sweep.records import Records
 
 

@@ -1,0 +1,157 @@
+"""What can be said of a configuration: a verdict at each rung, and in the end the values that the sampler is told.
+
+all seeds have reached a rung and were judged there -> verdict "go" or "stop"
+all seeds are at the end and were judged            -> told "complete" with the mean, the spread and the violation
+a rung said "stop", or a seed has collapsed         -> told "pruned", which speaks of the point
+a seed or an evaluation has failed                  -> told "failed", which does not
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from sweep.jobs import DIVERGED
+from sweep.ledger import Event
+from sweep.records import Configuration, Records, Trial
+from sweep.spec import Sweep
+from sweep.stopping import judge
+
+Children = Mapping[str, Mapping[int, Mapping[str, str]]]  # pretraining -> epoch -> evaluation's key -> trial
+Checkpoints = list[tuple[str, int]]  # of each seed: pretraining, epoch
+
+
+class Verdicts:
+    """Judges configurations by the values that their checkpoints got.
+
+    Attributes:
+        asked: objectives and constraints, as they stand beside every value: values of others are no history.
+    """
+
+    def __init__(self, sweep: Sweep, records: Records, children: Children) -> None:
+        self.sweep, self.records, self.children = sweep, records, children
+        self.asked: list[Any] = [
+            [objective.metric for objective in sweep.objectives],
+            [bound.dump() for bound in sweep.constraints],
+        ]
+        self._rungs: dict[int, list[list[float]]] = defaultdict(list)  # what all got, by index of the rung
+
+    def milestones(self, config: Mapping[str, Any]) -> list[int]:
+        """The epochs after which a pretraining is judged, the last one among them."""
+        epochs = int(config["train"]["epochs"])
+        shares = {max(1, round(share * epochs)) for share in self.sweep.rungs}
+        return [*sorted(share for share in shares if share < epochs), epochs]
+
+    def remember(self, configuration: Configuration) -> None:
+        """Take a configuration of an earlier session into the history of the rungs."""
+        if configuration.asked != self.asked:
+            return
+        for index, epoch in enumerate(self._milestones_of(configuration)[:-1]):
+            if epoch in configuration.rungs:
+                self._rungs[index].append(configuration.rungs[epoch])
+
+    def next(self, configuration: Configuration) -> Event | None:
+        """The next thing to be said of a configuration, a "verdict" or "told"; None while something is on its way."""
+        if configuration.state != "running":
+            return None
+        trials = [self.records.trials[id_] for id_ in configuration.trials]
+        lost = next((trial for trial in trials if trial.status in ("failed", "stopped")), None)
+        if lost is not None:
+            return self._told(configuration, **self._loss(lost))
+        if "stop" in configuration.judged.values():
+            return self._told(configuration, state="pruned", reason=configuration.reason)
+        milestones = [self.milestones(trial.config) for trial in trials]
+        for index, epoch in enumerate(milestones[0][:-1]):
+            if epoch not in configuration.judged:
+                return self._at_rung(configuration, index, [epochs[index] for epochs in milestones])
+        return self._at_end(configuration, [epochs[-1] for epochs in milestones])
+
+    def _at_rung(self, configuration: Configuration, index: int, epochs: list[int]) -> Event | None:
+        points = self._reached(configuration, epochs)
+        if not points:
+            return None
+        if any(epoch not in self.children[id_] for id_, epoch in points):
+            return self._verdict(configuration, index, epochs[0], None)  # a reused result has only its last checkpoint
+        values, problem = self._values([o.metric for o in self.sweep.objectives], points)
+        if values is None and not problem:
+            return None
+        return self._verdict(configuration, index, epochs[0], values)
+
+    def _at_end(self, configuration: Configuration, epochs: list[int]) -> Event | None:
+        points = self._reached(configuration, epochs)
+        values, problem = self._values([o.metric for o in self.sweep.objectives], points) if points else (None, "")
+        if values is None:
+            return self._told(configuration, state="failed", reason=problem) if problem else None
+        columns = list(zip(*values, strict=True))
+        told: dict[str, Any] = {
+            "state": "complete",
+            "values": [statistics.fmean(column) for column in columns],
+            "spread": [statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns],
+        }
+        if self.sweep.constraints:
+            bounds, problem = self._values([c.metric for c in self.sweep.constraints], points)
+            if bounds is None:
+                return self._told(configuration, state="failed", reason=problem) if problem else None
+            means = [statistics.fmean(column) for column in zip(*bounds, strict=True)]
+            told["violation"] = max(c.violation(v) for c, v in zip(self.sweep.constraints, means, strict=True))
+        return self._told(configuration, **told)
+
+    def _reached(self, configuration: Configuration, epochs: list[int]) -> Checkpoints:
+        """The checkpoints of all seeds at these epochs; none while a seed is not there yet."""
+        trials = [self.records.trials[id_] for id_ in configuration.trials]
+        reached = [trial.checkpoint.epoch if trial.checkpoint else 0 for trial in trials]
+        if any(now < due for now, due in zip(reached, epochs, strict=True)):
+            return []
+        return [(trial.id, due) for trial, due in zip(trials, epochs, strict=True)]
+
+    def _values(self, metrics: list[str], points: Checkpoints) -> tuple[list[list[float]] | None, str]:
+        """Per seed the values of `metrics`; (None, "") while some are missing, (None, reason) when they never come."""
+        rows = []
+        for parent, epoch in points:
+            children = self.children[parent].get(epoch, {})
+            row = []
+            for metric in metrics:
+                id_ = children.get(metric.split("/")[0])
+                if id_ is None or not self.records.trials[id_].over:
+                    return None, ""
+                trial = self.records.trials[id_]
+                value = trial.metrics.get(metric)
+                if trial.status != "finished":
+                    return None, f"evaluation {trial.name} {trial.status}: {trial.reason}"
+                if value is None or not math.isfinite(value):
+                    return None, f"evaluation {trial.name} gave no finite {metric}"
+                row.append(value)
+            rows.append(row)
+        return rows, ""
+
+    def _verdict(self, configuration: Configuration, index: int, epoch: int, values: list[list[float]] | None) -> Event:
+        """Go on or stop, by what the others got at this rung; without values nothing speaks against going on."""
+        means = [statistics.fmean(column) for column in zip(*values, strict=True)] if values else []
+        decision, reason = "go", ""
+        if means:
+            directions = [objective.direction for objective in self.sweep.objectives]
+            decision, reason = judge(
+                self.sweep.stop, epoch / self._milestones_of(configuration)[-1], means, self._rungs[index], directions
+            )
+            self._rungs[index].append(means)
+        return {
+            "event": "verdict", "number": configuration.number, "epoch": epoch, "values": means,
+            "decision": decision, "reason": reason, "asked": self.asked,
+        }  # fmt: skip
+
+    def _loss(self, trial: Trial) -> dict[str, str]:
+        """A pretraining was lost: a collapse says something about the point, a broken machine does not."""
+        diverged = trial.reason.startswith(DIVERGED) or trial.status == "stopped"
+        reason = trial.reason or "stopped"
+        if self.sweep.seeds > 1:
+            reason = f"seed {trial.config['seed']}: {reason}"
+        return {"state": "pruned" if diverged else "failed", "reason": reason}
+
+    def _told(self, configuration: Configuration, **told: Any) -> Event:
+        return {"event": "told", "number": configuration.number, "asked": self.asked, **told}
+
+    def _milestones_of(self, configuration: Configuration) -> list[int]:
+        return self.milestones(self.records.trials[configuration.trials[0]].config)
