@@ -119,7 +119,7 @@ class Driver:
                     self._tune_to_the_end(storage)
         finally:
             shutil.rmtree(storage, ignore_errors=True)
-            self.guard.reap_all()
+            self.guard.reap()
             self._clear_stop()
         if self.broken is not None:
             raise self.broken
@@ -214,7 +214,8 @@ class Driver:
     def begun(self, tune_id: str, trial: Any) -> None:
         """A process works on a job now."""
         if tune_id in self.jobs:
-            self.guard.begin(tune_id, self.jobs[tune_id], trial)
+            job = self.jobs[tune_id]
+            self.guard.begin(tune_id, job, trial, grouped=self._processes(job.stage) > 1)
 
     def _message(self, job: Job) -> dict[str, Any]:
         resources = self.plan.sweep.resources

@@ -15,7 +15,6 @@ from sweep.records import Stage
 from sweep.watchdog import Watchdog
 
 LOOK = 2.0  # seconds between looks at the cluster
-GRACE = 10.0  # seconds in which Ray may give a group's resources back by itself
 
 
 class Guard:
@@ -37,31 +36,32 @@ class Guard:
         self._leave, self._clock = leave, clock
         self._running: dict[str, tuple[Job, Any]] = {}  # Tune's trial id -> job, its process as Ray's actor
         self._groups: dict[str, str] = {}  # Tune's trial id -> placement group of its workers
-        self._left_behind: dict[str, float] = {}  # placement group -> when its trial ended
+        self._grouped = False  # whether there are worker groups at all
         self._told: set[str] = set()
         self._errors: dict[str, str] = {}  # Tune's trial id -> what Ray says
         self._looked = -LOOK
 
-    def begin(self, tune_id: str, job: Job, trial: Any) -> None:
-        """A process works on a job."""
+    def begin(self, tune_id: str, job: Job, trial: Any, grouped: bool = False) -> None:
+        """A process works on a job; `grouped`: it waits for a worker group, and is watched from its first word on."""
         # kept here, since Tune forgets the actor as soon as something goes wrong
         self._running[tune_id] = (job, trial.temporary_state.ray_actor)
-        self.watchdog.begin(tune_id, job.stage)
+        self._grouped |= grouped
+        if not grouped:
+            self.watchdog.begin(tune_id, job.stage)
 
     def heard(self, tune_id: str, group: str) -> None:
         """It reported; `group`: the placement group of its workers, if it said so."""
         self.watchdog.heard(tune_id)
-        if group:
+        if group and tune_id in self._running:
             self._groups[tune_id] = group
+            self.watchdog.begin(tune_id, self._running[tune_id][0].stage)
 
     def over(self, tune_id: str) -> None:
         """It has ended."""
         self.watchdog.over(tune_id)
         self._running.pop(tune_id, None)
         self._told.discard(tune_id)
-        group = self._groups.pop(tune_id, "")
-        if group:
-            self._left_behind[group] = self._clock()
+        self._groups.pop(tune_id, None)
 
     def failed(self, trial: Any) -> None:
         """Tune says that a trial's process has failed; what Ray says of it stands in a file."""
@@ -84,14 +84,12 @@ class Guard:
         self._looked = self._clock()
         self._kill_hung()
         self._empty_leaving_nodes()
-        self._reap()
+        self.reap()
 
-    def reap_all(self) -> None:
-        """At the end of a sweep: no group of ours stays."""
-        for group in [*self._left_behind, *self._groups.values()]:
-            if nodes.is_held(group):
-                nodes.give_back(group)
-        self._left_behind.clear()
+    def reap(self) -> None:
+        """Give back what worker groups leave behind that were killed, perhaps before they said a word."""
+        for group in nodes.orphaned_groups() if self._grouped else ():
+            nodes.give_back(group)
 
     def kill_all(self) -> set[str]:
         """End every process after Tune broke off; Tune's ids of those that were dead already."""
@@ -110,9 +108,6 @@ class Guard:
             self.verdicts[tune_id] = f"hung: silent for more than {limit / 60:g} min (limits.{what}), killed"
             if actor is not None:
                 nodes.kill(actor)  # never handed to another trial: who hangs may hold a lock or a device
-            group = self._groups.get(tune_id)
-            if group:
-                nodes.give_back(group)
 
     def _empty_leaving_nodes(self) -> None:
         leaving = nodes.draining() if self._running else set()
@@ -126,14 +121,6 @@ class Guard:
             if places & leaving:
                 self._told.add(tune_id)
                 self._leave(job)
-
-    def _reap(self) -> None:
-        for group, ended in list(self._left_behind.items()):
-            if not nodes.is_held(group):
-                del self._left_behind[group]
-            elif self._clock() - ended > GRACE:
-                nodes.give_back(group)
-                del self._left_behind[group]
 
 
 OUT_OF_MEMORY = ("running low on memory", "out of memory", "outofmemory", "out_of_memory")

@@ -63,11 +63,25 @@ def nodes_of_group(group: str) -> set[str]:
     return {str(node) for node in found.get("bundles_to_node_id", {}).values()}
 
 
-def is_held(group: str) -> bool:
-    """Whether a placement group still holds resources."""
-    import ray
+def orphaned_groups() -> list[str]:
+    """Placement groups of this driver that an actor made which is dead now: nobody else gives them back.
 
-    return bool(ray.util.placement_group_table().get(group, {}).get("state") in ("CREATED", "PENDING", "RESCHEDULING"))
+    Ray Train's own cleaner learns of a group late and asks the dashboard, which may be off.
+    """
+    import ray
+    from ray._private.state import state
+    from ray.core.generated import gcs_pb2
+
+    Group: Any = gcs_pb2.PlacementGroupTableData  # type: ignore[attr-defined]
+    job, orphans = ray.get_runtime_context().get_job_id(), []
+    for found in state._connect_and_get_accessor().get_placement_group_table():
+        group = Group.FromString(found)
+        by_driver = not group.creator_actor_id.strip(b"\xff")  # all ones: by no actor
+        if by_driver or not group.creator_actor_dead or group.state == Group.REMOVED:
+            continue
+        if group.creator_job_id.hex() == job:
+            orphans.append(group.placement_group_id.hex())
+    return orphans
 
 
 def give_back(group: str) -> None:

@@ -40,6 +40,7 @@ from trainables.evals.base import Request, Result
 from trainables.evals.features import CheckpointSubject
 
 FAILURES = ("error", "corrupt", "diverged")
+START = 3600  # seconds in which a worker group must find its nodes; an autoscaler takes minutes, Ray's default is one
 LAST_LINES = 20  # of the log, kept with a failure
 EVERY = 0.5  # seconds between reports of epochs; a report costs the driver a few milliseconds
 Send = Callable[[dict[str, Any]], None]
@@ -228,6 +229,7 @@ def _group(job: dict[str, Any], store: Store) -> Any:
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START))
     place: dict[str, Any] = {"storage_path": str(Path(job["sweep"]) / ".ray")}
     if isinstance(store, Bucket):
         place = {"storage_path": f"{store.root}/.ray", "storage_filesystem": store.arrow()}
