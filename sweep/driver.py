@@ -273,6 +273,7 @@ class Driver:
         if found is None:
             kind, reason = ("died", killed) if killed else explain_death(self.guard.error_of(tune_id))
             found = {"kind": kind, "reason": reason, "log": self._last_lines(job)}
+            place = place or self.guard.place_of(tune_id)  # it may have died before its first word
         elif found["kind"] == "error" and explain_death(found["reason"])[0] == "lost":
             found = {**found, "kind": "lost"}  # a worker group that lost one of its nodes raises
         wrong = differences(found.pop("built", {}), self.records.trials[job.trial].config)

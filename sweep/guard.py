@@ -77,6 +77,11 @@ class Guard:
         """What Ray says of a process that ended without a word."""
         return self._errors.pop(tune_id, "")
 
+    def place_of(self, tune_id: str) -> str:
+        """The address of the node where its process is or was, "" if that is not known."""
+        actor = self._running.get(tune_id, (None, None))[1]
+        return nodes.address_of(actor) if actor is not None else ""
+
     def look(self) -> None:
         """Act on what is wrong; called often, does something every `LOOK` seconds."""
         if self._clock() - self._looked < LOOK:

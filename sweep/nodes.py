@@ -33,11 +33,19 @@ def draining() -> set[str]:
 
 
 def node_of(actor: Any) -> str:
-    """The id of the node on which an actor lives, "" if Ray does not know (any more)."""
+    """The id of the node on which an actor lives or lived, "" if Ray does not know (any more)."""
+    return _address(actor).get("NodeID", "")
+
+
+def address_of(actor: Any) -> str:
+    """The address of that node, likewise."""
+    return _address(actor).get("IPAddress", "")
+
+
+def _address(actor: Any) -> dict[str, str]:
     from ray._private.state import actors
 
-    found = actors(actor_id=actor._actor_id.hex())
-    return str(found.get("Address", {}).get("NodeID", "")) if found else ""
+    return dict((actors(actor_id=actor._actor_id.hex()) or {}).get("Address", {}))
 
 
 def is_node_dead(node: str) -> bool:

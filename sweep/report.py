@@ -76,7 +76,8 @@ def conclude(records: Records) -> Iterator[str]:
     except OSError as error:  # the results are safe; a report can be made at any time
         yield f"report    not written ({error.strerror}); `sweep report {directory}` makes it"
     yield f"table     sweep table {directory}"
-    yield f"Aim       sweep ui {directory}"
+    tracked = records.manifest.get("options", {}).get("track", True)
+    yield f"Aim       sweep ui {directory}" if tracked else f"Aim       not written; `sweep track --rebuild {directory}`"
 
 
 def front(records: Records, frame: pd.DataFrame, more: tuple[str, ...] = ()) -> Iterator[str]:

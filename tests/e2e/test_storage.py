@@ -56,26 +56,32 @@ def object_store() -> Iterator[dict[str, str]]:
         server.wait()
 
 
+def from_bucket(url: str, folder: Path) -> Path:
+    """A sweep's folder made again of what its bucket holds."""
+    store = open_store(url, folder.parent / f"fetched for {folder.name}")
+    folder.mkdir()
+    for name in ("sweep.json", "ledger.jsonl"):
+        shutil.copy(store.fetch(name), folder / name)
+    return folder
+
+
 def in_bucket(directory: Path, url: str) -> None:
     """Checkpoints lie in the bucket alone, are read from it, and the folder can be made from it again."""
     records = whole(directory)
     assert not list(directory.glob("trials/*/attempt-*/epoch-*")), "nothing was written past the bucket"
-    store = open_store(f"{url}/{directory.name}", directory.parent / "elsewhere")
+    store = open_store(url, directory.parent / "elsewhere")
     for trial in records.trials.values():
         if trial.stage == "pretrain":
             assert trial.checkpoint is not None
             assert (store.fetch(trial.checkpoint.path) / "meta.json").exists()
         assert "--- attempt" in (directory / "trials" / trial.id / "log.txt").read_text()
-    copy = directory.parent / "copy"
-    copy.mkdir()
-    for name in ("sweep.json", "ledger.jsonl"):
-        shutil.copy(store.fetch(name), copy / name)
+    copy = from_bucket(url, directory.parent / "copy")
     assert load(copy).finished
     assert {t.id: t.metrics for t in load(copy).trials.values()} == {t.id: t.metrics for t in records.trials.values()}
 
 
 @pytest.mark.slow
-def test_a_sweep_in_an_object_store_goes_on_after_a_kill_and_stays_there(
+def test_a_sweep_in_an_object_store_goes_on_elsewhere_after_its_machine_is_lost(
     tmp_path: Path, object_store: dict[str, str]
 ) -> None:
     sweep = cheap(storage="s3://sweeps/mine", base={"method": {"seconds": 0.1}}, rungs=[0.5])
@@ -91,12 +97,15 @@ def test_a_sweep_in_an_object_store_goes_on_after_a_kill_and_stays_there(
         time.sleep(0.05)
     process.kill()
     process.wait()
-    shutil.rmtree(tmp_path / "node")  # the machine that takes over has copies of nothing
-    finish(command("resume", directory, **environment))
+    for lost in ("node", "cache", "sweep"):  # the machine that takes over has the bucket and nothing else
+        shutil.rmtree(tmp_path / lost, ignore_errors=True)
     for name, value in environment.items():
         os.environ[name] = value
     try:
-        in_bucket(directory, "s3://sweeps/mine")
+        directory = from_bucket("s3://sweeps/mine/sweep", tmp_path / "other")
+        assert not load(directory).finished
+        finish(command("resume", directory, **environment))
+        in_bucket(directory, "s3://sweeps/mine/sweep")
         trial = next(t for t in load(directory).trials.values() if t.stage == "pretrain")
         shutil.rmtree(directory / "trials" / trial.id / "attempt-1", ignore_errors=True)
         finish(command("export", directory, tmp_path / "model", "--trial", trial.id, **environment))
@@ -110,7 +119,7 @@ def test_a_sweep_in_an_object_store_goes_on_after_a_kill_and_stays_there(
 def test_a_mount_named_by_the_environment_is_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWEEP_STORAGE", f"file://{tmp_path}/mount")
     run(cheap(budget={"trials": 2}), tmp_path / "sweep", quiet=True, track=False)
-    in_bucket(tmp_path / "sweep", f"file://{tmp_path}/mount")
+    in_bucket(tmp_path / "sweep", f"file://{tmp_path}/mount/sweep")
 
 
 def test_a_store_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -151,3 +151,27 @@ def test_a_file_system_that_turns_read_only_ends_the_sweep_in_order_and_resume_g
     mounted("-o", "loop", tmp_path / "image", image)
     finish(command("resume", directory))
     whole(directory)
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_read_only_for_a_minute_is_waited_for(tmp_path: Path) -> None:
+    if os.getuid() or not shutil.which("mount"):
+        pytest.skip("mounting a folder over itself needs root")
+    directory = tmp_path / "sweep"
+    process = command("run", write(cheap(**slow(5)), tmp_path / "cheap.yaml"), "--dir", directory, "--no-aim")
+    said, thread = listen(process)
+    started(directory, process)
+    # nothing can be created or opened for writing there; the ledger, which is open, is the one file that still grows
+    mounted("--bind", directory, directory)
+    try:
+        mounted("-o", "remount,bind,ro", directory)
+        wait_for(said, "storage: Read-only file system; waiting up to 5 min", process)
+        time.sleep(60)
+        load(directory)
+        assert process.poll() is None
+    finally:
+        subprocess.run(["umount", "-l", directory], check=False)
+    thread.join(timeout=240)
+    assert process.wait() == 0, "".join(said)
+    assert any("storage: works again" in line for line in said)
+    assert all(t.status == "finished" and not t.failures for t in whole(directory).trials.values()), "nobody's fault"
