@@ -77,7 +77,7 @@ def conclude(records: Records) -> Iterator[str]:
         yield f"report    not written ({error.strerror}); `sweep report {directory}` makes it"
     yield f"table     sweep table {directory}"
     tracked = records.manifest.get("options", {}).get("track", True)
-    yield f"Aim       sweep ui {directory}" if tracked else f"Aim       not written; `sweep track --rebuild {directory}`"
+    yield f"Aim       sweep {'ui' if tracked else 'track --rebuild'} {directory}"
 
 
 def front(records: Records, frame: pd.DataFrame, more: tuple[str, ...] = ()) -> Iterator[str]:
