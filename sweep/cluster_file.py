@@ -72,7 +72,7 @@ def examine(path: Path, ask: bool = True) -> Iterator[Finding]:
     yield _copies(cluster)
     storage = _setting(cluster, "SWEEP_STORAGE")
     if blanks or not ask:
-        yield _storage_named(cluster, storage)
+        yield _storage_named(cluster, storage, asked=False)
         return
     yield from _credentials(cluster)
     yield _storage(cluster, storage)
@@ -221,9 +221,9 @@ def _is_open(rule: dict[str, Any]) -> bool:
     return ranges and not rule.get("FromPort") == rule.get("ToPort") == 22
 
 
-def _storage_named(cluster: Cluster, url: str) -> Finding:
+def _storage_named(cluster: Cluster, url: str, asked: bool = True) -> Finding:
     if url:
-        return Finding(f"storage {url}", True)
+        return Finding(f"storage {url}" + ("" if asked else " is named; it was not asked for"), True)
     alone = cluster["provider"]["type"] == "local" and not cluster["provider"].get("worker_ips")
     remedy = "export SWEEP_STORAGE=s3://..., gs://... or file:///SHARED/FOLDER in setup_commands"
     return Finding("storage: each sweep's own folder" if alone else "no storage that all machines reach", alone, remedy)

@@ -242,6 +242,8 @@ def probe(url: str) -> str:
         fs.pipe_file(name, b"sweep")
         same = fs.cat_file(name) == b"sweep"
         fs.rm(name)
+    except ConfigError as error:
+        return str(error).removeprefix(f"storage {url}: ")
     except Exception as error:  # a driver of a cloud raises what it likes
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return "" if same else "what was written is not what is read"
