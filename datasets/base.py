@@ -54,6 +54,23 @@ class Spec:
 
 
 @dataclass
+class Question:
+    """An auxiliary batch, and what is to be predicted from it (see `datasets.auxiliary`).
+
+    Attributes:
+        x: (n B, C, h, w), version-major: all items of version 0, then of version 1, ...
+        target: (n B,) int64 classes, or (B, 1) numbers.
+    """
+
+    x: Tensor
+    target: Tensor
+
+    def to(self, device: torch.device | str) -> Question:
+        """The same on `device`."""
+        return Question(self.x.to(device, non_blocking=True), self.target.to(device, non_blocking=True))
+
+
+@dataclass
 class Batch:
     """One batch of B items.
 
@@ -64,6 +81,7 @@ class Batch:
         params: name -> (V, B, k), what was drawn for each view, in natural units (degrees, pixels, factors, masks).
         units: name -> (V, B, 1), the same as the one number a target is built from, mostly in [0, 1].
         labels: factor -> (B,) int64 or (B,) float.
+        question: an auxiliary view and what is to be predicted from it, where the method asks for one.
     """
 
     views: list[Tensor]
@@ -71,6 +89,7 @@ class Batch:
     params: dict[str, Tensor] = field(default_factory=dict)
     units: dict[str, Tensor] = field(default_factory=dict)
     labels: dict[str, Tensor] = field(default_factory=dict)
+    question: Question | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -88,6 +107,7 @@ class Batch:
             params=move(self.params),
             units=move(self.units),
             labels=move(self.labels),
+            question=None if self.question is None else self.question.to(device),
         )
 
 

@@ -15,11 +15,12 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from datasets.base import Batch, Spec
-from datasets.config import Config, ConfigError, near
+from datasets.auxiliary import Auxiliary, AuxiliaryView
+from datasets.base import Batch, Question, Spec
+from datasets.config import Config, ConfigError
 from datasets.transforms.base import Transform
 from datasets.transforms.image import center_crop, resize_as_8_bit
-from datasets.transforms.load import Stage, build, complete, find
+from datasets.transforms.load import Stage, alone, build, complete, find
 
 Drawn = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]  # a view, its params and its units
 
@@ -62,8 +63,8 @@ class Views:
         transforms: code -> transform, for every code of the stack and every component of a colour jitter.
     """
 
-    def __init__(self, cfg: ViewsConfig, spec: Spec) -> None:
-        """Build the stack.
+    def __init__(self, cfg: ViewsConfig, spec: Spec, wanted: Auxiliary | None = None) -> None:
+        """Build the stack; `wanted`: an auxiliary view that training batches hold beside.
 
         Raises:
             ConfigError: a transform cannot work on these items, or the number of views is not the data's.
@@ -90,6 +91,7 @@ class Views:
             self.transforms[stage.transform.code] = stage.transform
             self.transforms.update({code: reader for code, (reader, _) in stage.reported.items()})
         self.spec = self._spec(spec)
+        self.auxiliary = AuxiliaryView(wanted, cfg.tx, cfg.options, self.loaded, self.target) if wanted else None
 
     def _spec(self, spec: Spec) -> Spec:
         readers = {code: reader for stage in self.stages for code, (reader, _) in stage.reported.items()}
@@ -111,7 +113,10 @@ class Views:
         """
         loaded = [self._load(x) for x in batch.views]
         stack = self._stack(rng, len(batch), total, offset)
-        return self._batch(batch, [stack(loaded[view % len(loaded)]) for view in range(self.cfg.count)])
+        made = self._batch(batch, [stack(loaded[view % len(loaded)]) for view in range(self.cfg.count)])
+        if self.auxiliary:
+            made.question = self._shift(self.auxiliary(loaded[0], rng, total or len(batch), offset))
+        return made
 
     def clean(self, batch: Batch) -> Batch:
         """One view, for evaluations: no draws, a central crop, every parameter at its identity."""
@@ -121,23 +126,27 @@ class Views:
         """The first view clean, the others as in training; for losses in evaluation form."""
         stack = self._stack(rng, len(batch), total, offset)
         others = [stack(self._load(batch.views[view % len(batch.views)])) for view in range(1, self.cfg.count)]
-        return self._batch(batch, [self._clean(batch.views[0]), *others])
+        made = self._batch(batch, [self._clean(batch.views[0]), *others])
+        if self.auxiliary:
+            loaded = self._load(batch.views[0])
+            made.question = self._shift(self.auxiliary.evaluation(loaded, rng, total or len(batch), offset))
+        return made
 
     def only(
         self, batch: Batch, code: str, rng: torch.Generator, strength: float | None = None, repeat: int = 1
     ) -> Batch:
-        """One view: the clean path with one transform of the stack alone, and only its parameters.
+        """One view: the clean path with one transform alone, and only its parameters.
+
+        A transform of the stack is applied as it is there, any other one with its defaults.
 
         Args:
             strength: a fixed natural parameter for all (degrees, factor, sigma, 1 = flipped) instead of draws.
             repeat: each item so many times, item-major (item 0 draw 0, item 0 draw 1, ...).
 
         Raises:
-            ConfigError: the code is not in the stack, or has no such strength.
+            ConfigError: there is no such transform, it cannot work on these items, or has no such strength.
         """
-        if code not in self.transforms:
-            raise ConfigError(f"transform '{code}': is not in the stack of the views{near(code, set(self.transforms))}")
-        transform = self.transforms[code]
+        transform = self.transforms.get(code) or alone(code, self.target)
         batch = _repeat(batch, repeat)
         p = transform.sample(len(batch), rng) if strength is None else transform.at(strength, len(batch))
         x = self._load(batch.views[0])
@@ -186,6 +195,9 @@ class Views:
             return x
         x = _crop(x, self.target)  # a stack without a crop leaves E x E
         return x - 0.5 if self.cfg.normalize else x
+
+    def _shift(self, question: Question) -> Question:
+        return replace(question, x=question.x - 0.5) if self.cfg.normalize else question
 
     def _batch(self, batch: Batch, drawn: list[Drawn]) -> Batch:
         device = batch.views[0].device

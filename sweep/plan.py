@@ -20,7 +20,7 @@ from datasets.base import Spec
 from datasets.config import ConfigError, near, parse
 from sweep.capacity import pack, slots
 from sweep.jobs import Node
-from sweep.space import corner_points, describe
+from sweep.space import corner_points, describe, setting
 from sweep.spec import Sweep, put
 from trainables.core.config import Resolved, TrainConfig, digest, resolve
 from trainables.core.fit import generator, steps_per_epoch
@@ -101,8 +101,12 @@ class Plan:
         values: dict[str, Any] = _copy(self.sweep.base)
         values["method"] = {"name": self.sweep.method, **values.get("method", {})}
         values["data"] = {"name": self.sweep.data, **values.get("data", {})}
+        owners: dict[str, str] = {}
         for key, value in params.items():
-            put(values, "method.name" if key == "method" else key, value, "space")
+            name = setting(key)
+            if owners.setdefault(name, key) != key:
+                raise ConfigError(f"space.{key}: sets {name} where {owners[name]} does too; give one a `when`")
+            put(values, "method.name" if name == "method" else name, value, "space")
         values["seed"] = seed
         if isinstance(values.get("init"), str):
             values["init"] = str(Path(values["init"]).resolve())  # processes of a trial work in other folders

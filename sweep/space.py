@@ -3,7 +3,8 @@
     Space = {"method.lambda": Float(0.1, 1e4, log=True), "method.target": Choice(["ga", "vm"]),
              "method.kappa": Float(0.5, 30, log=True, when={"method.target": "vm"})}
 
-In YAML the same reads `method.lambda: {float: [0.1, 1e4], log: true}`, `method.target: {choice: [ga, vm]}`.
+A name may end in a label, so that a setting has other values under other conditions: `method.lambda#essl`. In YAML the
+same reads `method.lambda: {float: [0.1, 1e4], log: true}`, `method.target: {choice: [ga, vm]}`.
 Imports neither torch nor ray nor optuna: a space file must be cheap to read.
 """
 
@@ -133,6 +134,11 @@ def Choice(values: list[Any], **options: Any) -> Dimension:
 
 
 Space = Mapping[str, Dimension]
+
+
+def setting(key: str) -> str:
+    """The setting that a dimension stands for: its name without the label."""
+    return key.partition("#")[0]
 
 
 def active(dimension: Dimension, params: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from datasets.config import Config, ConfigError, near, parse, public_names
-from sweep.space import Dimension, check_point, in_order
+from sweep.space import Dimension, check_point, in_order, setting
 from trainables.core.load import load, names
 
 METRIC = re.compile(r"^[\w.-]+/[\w.-]+/(train|val|test)/[\w.-]+$")
@@ -390,8 +390,9 @@ def with_settings(sweep: Sweep, settings: dict[str, Any], where: str) -> Sweep:
     values = sweep.dump()
     for key, value in settings.items():
         head = key.split(".")[0]
-        if key in sweep.space and not key.startswith("space."):
-            raise ConfigError(f"{where} {key}: is searched by this sweep; set space.{key} or leave it")
+        searched = next((name for name in sweep.space if setting(name) == key), None)
+        if searched and not key.startswith("space."):
+            raise ConfigError(f"{where} {key}: is searched by this sweep; set space.{searched} or leave it")
         if head in SECTIONS and key not in ("method", "data"):
             put(values["base"], key, value, where)
         elif head == "space":

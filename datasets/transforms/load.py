@@ -109,6 +109,16 @@ def build(codes: tuple[str, ...], options: dict[str, dict[str, Any]], shape: Sha
     return stages
 
 
+def alone(code: str, shape: Shape) -> Transform:
+    """A transform with its defaults for items of `shape` that keep their size, such as one that no training used.
+
+    Raises:
+        ConfigError: no such transform, or it cannot work on these items.
+    """
+    kind = find(code)
+    return kind(parse(kind.Config, {}, code), shape, shape)
+
+
 def _single(code: str, cfg: Config, shape: Shape, target: Shape) -> Stage:
     transform = find(code)(cfg, shape, target)
     reported = {code: (transform, list(range(transform.dims)))} if transform.usable else {}

@@ -12,10 +12,12 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from datasets.auxiliary import Auxiliary, AuxiliaryView
 from datasets.base import Batch, Spec
 from trainables.core import dist
 from trainables.core.dist import convert_batchnorm
 from trainables.duet import DUET
+from trainables.essl import ESSL
 from trainables.simclr import SimCLR
 
 SPLITS = {"even": (4, 4), "uneven": (5, 2), "one": (6, 1), "none": (3, 0)}  # rows of rank 0 and 1
@@ -28,6 +30,8 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "simclr": (SimCLR, {}),
     "simclr-joint": (SimCLR, {"joint_forward": True}),
     "duet-ga": (DUET, {"bins": 4, "equi_tx": ("sca",), "lambda": 100}),
+    "essl-ron": (ESSL, {"predictor_hidden": 10}),
+    "essl-rot": (ESSL, {"predictor_hidden": 10, "equi_tx": "rot", "lambda": 3}),
     "duet-vm": (DUET, {"bins": 4, "equi_tx": ("rot", "sca"), "target": "vm", "lambda": 100, "pooler": "L2"}),
 }
 CASES = [(method, split) for method in METHODS for split in SPLITS]
@@ -41,13 +45,18 @@ def build(name: str) -> nn.Module:
     return built
 
 
-def share(split: str, rows: slice) -> Batch:
+def share(name: str, split: str, rows: slice) -> Batch:
     """These rows of the joint batch."""
     n, rng = sum(SPLITS[split]), torch.Generator().manual_seed(11)
     views = [torch.randn(n, 1, 8, 8, generator=rng, dtype=torch.float64)[rows] for _ in range(2)]
     units = {code: torch.rand(2, n, 1, generator=rng, dtype=torch.float64)[:, rows] for code in ("rot", "sca")}
     labels = {"class": torch.randint(6, (n,), generator=rng)[rows]}
-    return Batch(views=views, index=torch.arange(n)[rows], units=units, labels=labels)
+    batch = Batch(views=views, index=torch.arange(n)[rows], units=units, labels=labels)
+    if name.startswith("essl"):
+        asking = AuxiliaryView(Auxiliary(name.removeprefix("essl-")), (), {}, (1, 4, 4), (1, 4, 4))
+        small = torch.rand(n, 1, 4, 4, generator=rng, dtype=torch.float64)
+        batch.question = asking.ask(small[rows], asking.draw(rng, n)[rows].double())
+    return batch
 
 
 def train_step(model: nn.Module, method: nn.Module, batch: Batch) -> dict[str, dict[str, Tensor]]:
@@ -87,7 +96,7 @@ def work(rank: int, folder: str) -> None:
         first, second = SPLITS[split]
         method = convert_batchnorm(build(name))
         rows = slice(0, first) if rank == 0 else slice(first, first + second)
-        results[f"{name}/{split}"] = train_step(DistributedDataParallel(method), method, share(split, rows))
+        results[f"{name}/{split}"] = train_step(DistributedDataParallel(method), method, share(name, split, rows))
     x = torch.arange(3 - 2 * rank, dtype=torch.float64)[:, None] + 10 * rank
     x.requires_grad_()
     gathered = dist.gather(x)
@@ -109,7 +118,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("name", "split"), CASES)
 def test_two_ranks_are_one_process(ranks: list[dict[str, Any]], name: str, split: str) -> None:
     method = build(name)
-    expected = train_step(method, method, share(split, slice(None)))
+    expected = train_step(method, method, share(name, split, slice(None)))
     for found in (rank[f"{name}/{split}"] for rank in ranks):
         for kind, tensors in expected.items():
             assert found[kind].keys() == tensors.keys()

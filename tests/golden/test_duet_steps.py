@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datasets.base import Batch, Spec
+from datasets.base import Batch, Question, Spec
 from trainables.duet import DUET
+from trainables.essl import ESSL
 from trainables.nets.cifar_resnet import BasicBlock, CifarResNet
 from trainables.simclr import SimCLR
 
@@ -93,6 +94,49 @@ def test_simclr_step(mode: str) -> None:
     close(out["tracking_ce"], g[f"tracking_ce_{mode}"], 1e-9)
     close(batch.views[0].grad, g[f"grad_r1_{mode}"], 1e-9)
     close(batch.views[1].grad, g[f"grad_r2_{mode}"], 1e-9)
+
+
+def test_essl_step() -> None:
+    g = golden("essl_step")
+    options = {"head_hidden": 10, "head_out": 5, "predictor_hidden": 10}
+    essl = build(ESSL, "train", 24, 3, **options)
+    load_heads(essl, g)
+    essl.predictor.load_state_dict(weights(g, "w_predictor."))
+    batch, aux = batch_of(g), g["r_aux"].requires_grad_()
+    batch.question = Question(aux, g["aux_labels"])
+    out = essl(batch)
+    out["loss"].backward()
+    close(out["loss"], g["total"], 1e-9)
+    close(out["nce"], g["nce"], 1e-9)
+    close(out["essl_loss"], g["aux_loss"], 1e-9)
+    close(out["nce"] + out["essl_weighted"], g["ssl_loss"], 1e-9)
+    close(out["tracking_ce"], g["tracking_ce"], 1e-9)
+    close(batch.views[0].grad, g["grad_r1"], 1e-9)
+    close(batch.views[1].grad, g["grad_r2"], 1e-9)
+    close(aux.grad, g["grad_r_aux"], 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["cls", "reg"])
+def test_essl_loss(kind: str) -> None:
+    """The objective from given embeddings and predictions, and its gradients to both."""
+    g = golden("essl_loss")
+    options = {"lambda": float(g["lambd"]), "temperature": float(g["temperature"])}
+    essl = build(ESSL, "train", 24, 0, equi_tx="ron" if kind == "cls" else "rot", **options)
+    e1, e2 = g["e1"].requires_grad_(), g["e2"].requires_grad_()
+    u = g["logits" if kind == "cls" else "reg_pred"].requires_grad_()
+    nce, _ = essl.contrast(e1, e2)
+    told = essl.answer(u, g["labels" if kind == "cls" else "reg_target"])
+    loss = nce + told["essl_weighted"]
+    loss.backward()
+    close(loss, g[f"{kind}_loss"], 1e-10)
+    close(told["essl_loss"], g[f"{kind}_aux"], 1e-10)
+    close(nce, g["cls_nce"], 1e-10)
+    close(e1.grad, g["grad_e1"], 1e-10)
+    close(e2.grad, g["grad_e2"], 1e-10)
+    close(u.grad, g["cls_grad_logits" if kind == "cls" else "reg_grad_pred"], 1e-10)
+    if kind == "cls":
+        close(told["essl_top1"], g["cls_top1"].double(), 1e-4)
+        close(told["essl_top5"], g["cls_top5"].double(), 1e-4)
 
 
 @pytest.mark.parametrize("mode", MODES)

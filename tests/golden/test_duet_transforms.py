@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from datasets.auxiliary import TASKS, Auxiliary, AuxiliaryView
 from datasets.base import Batch, Spec
 from datasets.config import parse
 from datasets.transforms import color, image
@@ -174,3 +175,20 @@ def test_host_preprocessing(flag: bool, name: str) -> None:
     cfg = ViewsConfig(tx=("rot",), size=32, center_crop=flag, normalize=False)
     views = Views(cfg, Spec(shape=(3, 32, 32)))
     close(views._load(x)[0], g[name], 1 / 255 + 1e-6)
+
+
+@pytest.mark.parametrize("code", TASKS)
+def test_auxiliary_batches_of_essl(code: str) -> None:
+    g = golden("essl_transforms")
+    shape = tuple(g["x"].shape[1:])
+    view = AuxiliaryView(Auxiliary(code, fraction=1.0), (), {}, shape, shape)
+    label = g[f"label_{code}"]
+    drawn = torch.empty(len(g["x"]), 0)
+    if not view.task.versions:  # the draws are known from their labels
+        drawn = torch.cat((label / view.task.scale, torch.ones_like(label)), 1)[:, : view.transform.dims]
+    if code == "rot":
+        close(drawn[:, 0], g["degrees_rot"], 1e-9)
+    question = view.ask(g["x"], drawn)
+    exact = code in ("ron", "fli", "flv")
+    close(question.x, g[f"y_{code}"], 0 if exact else 1e-7)
+    close(question.target, label, 1e-7)

@@ -258,7 +258,7 @@ def test_effective_rank_is_the_definition_for_more_dimensions_than_rows() -> Non
     [
         ("linear", {"factor": "clas"}, "did you mean 'class'"),
         ("linear", {"factor": "size"}, "continuous"),
-        ("linear", {"transformed": ("hue",)}, "'hue' is not in the views' stack"),
+        ("linear", {"transformed": ("hua",)}, "'hua': no such transform; did you mean 'hue'"),
         ("knn", {"parts": ("contnt",)}, "did you mean 'content'"),
         ("transform_parameter", {"transforms": ("rit",)}, "did you mean 'rot'"),
         ("equivariance_roll", {"parts": ("content",)}, "only 'all' can be rolled"),
@@ -279,8 +279,12 @@ def test_needs_are_checked() -> None:
         base.check(equivariance_roll, equivariance_roll.Config(), SPEC, Grid.parts, {})
     with pytest.raises(ConfigError, match="about 'fli', which must be a circular transform"):
         base.check(equivariance_roll, equivariance_roll.Config(), SPEC, Grid.parts, {"roll": "fli"})
-    with pytest.raises(ConfigError, match="needs any transform"):
+    with pytest.raises(ConfigError, match="no transform of the views' stack has a parameter; name one, such as rot"):
         base.check(transform_parameter, transform_parameter.Config(), bare, Grid.parts, {})
+    with pytest.raises(ConfigError, match="'res' has no parameter to be read"):
+        base.check(transform_parameter, transform_parameter.Config(transforms=("res",)), bare, Grid.parts, {})
+    named = base.check(transform_parameter, transform_parameter.Config(transforms=("rot",)), bare, Grid.parts, {})
+    assert "all/val/rot_r2" in named, "any encoder is asked about any transform"
 
 
 def test_full_names_and_directions() -> None:

@@ -146,8 +146,11 @@ def test_other_data_have_their_own_features(checkpoint: Path, subject: Checkpoin
         CheckpointSubject(checkpoint, None, subject.cache, data={"name": "digits"}).features(Request("val"))
 
 
-def test_a_transform_that_is_not_in_the_stack_is_refused(subject: CheckpointSubject) -> None:
-    with pytest.raises(ConfigError, match=r"transform 'rit' is not in the views' stack; did you mean 'rot'\?"):
+def test_a_transform_need_not_be_in_the_stack_but_must_exist(subject: CheckpointSubject) -> None:
+    found = subject.features(Request("val", "flv"))
+    assert set(found.units["flv"].flatten().tolist()) == {0.25, 0.75}
+    assert not torch.equal(found.parts["all"], subject.features(Request("val")).parts["all"])
+    with pytest.raises(ConfigError, match=r"'rit': no such transform; did you mean 'rot'"):
         subject.features(Request("val", "rit"))
 
 

@@ -206,3 +206,22 @@ def test_a_searched_method_builds_each_of_them() -> None:
     assert plan.metrics == {
         f"linear/all/{split}/{name}" for split in ("val", "test") for name in ("top1", "top5", "chance")
     }
+
+
+def test_a_setting_has_other_values_under_other_conditions() -> None:
+    methods = Choice(["duet", "simclr"])
+    space = {
+        "method": methods,
+        "method.temperature": Choice([0.1], when={"method": "duet"}),
+        "method.temperature#simclr": Float(0.3, 0.5, when={"method": "simclr"}),
+    }
+    values = {**SWEEP, "space": space, "known": [], "objectives": ["max linear/all/val/top1"], "evals": {"linear": {}}}
+    values["base"] = {**SWEEP["base"], "method": {"encoder": {"name": "narrow_cifar10_resnet8"}}}
+    both = Plan(build(values, "test"), None)
+    assert both.resolve({"method": "simclr", "method.temperature#simclr": 0.4}, 0).method.dump()["temperature"] == 0.4
+    assert both.resolve({"method": "duet", "method.temperature": 0.1}, 0).method.dump()["temperature"] == 0.1
+    with pytest.raises(ConfigError, match=r"method.temperature: is searched by this sweep; set space.method.temp"):
+        with_settings(build(values, "test"), {"method.temperature": 0.2}, "test")
+    space["method.temperature#simclr"] = Float(0.3, 0.5)
+    with pytest.raises(ConfigError, match=r"temperature.*sets method.temperature where .* does too; give one a `when`"):
+        Plan(build({**values, "space": space}, "test"), None)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from datasets.auxiliary import Auxiliary
 from datasets.base import Batch, Spec
 from datasets.config import ConfigError, parse
+from datasets.transforms.image import center_crop
 from datasets.views import Views, ViewsConfig
 
 FULL = ("sca", "rot", "fli", "jit", "gra", "blu")
@@ -136,9 +139,12 @@ def test_a_crop_alone_replaces_the_central_one() -> None:
     assert out.views[0].shape == (6, 3, 14, 14) and torch.equal(out.views[0], expected - 0.5)
 
 
-def test_only_of_what_is_not_there() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'rot'"):
-        views(tx=("rot",)).only(batch(), "ron", rng())
+def test_only_of_what_is_not_in_the_stack() -> None:
+    turned = views(tx=("rot",)).only(batch(), "ron", rng(), strength=90)
+    assert set(turned.params) == {"ron"}
+    assert torch.equal(turned.views[0], torch.rot90(views(tx=("rot",)).clean(batch()).views[0], 1, (2, 3)))
+    with pytest.raises(ConfigError, match="'rit': no such transform; did you mean 'rot'"):
+        views(tx=("rot",)).only(batch(), "rit", rng())
 
 
 def test_stack_without_a_crop_ends_at_size() -> None:
@@ -232,3 +238,45 @@ def test_a_transform_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     out = v(b, rng())
     assert torch.equal(out.views[1], b.views[0] * out.params[code][1][..., None])
     assert torch.equal(v.only(b, code, rng(), strength=2.0).views[0], 2 * b.views[0])
+
+
+def asking(code: str, **values: Any) -> Views:
+    return Views(parse(ViewsConfig, values, "views"), SPEC, Auxiliary(code))
+
+
+def test_the_auxiliary_view_is_half_as_large_and_leaves_the_others_as_they_are() -> None:
+    v, b = asking("ron", tx=("sca", "fli"), size=14), batch()
+    made, plain = v(b, rng()), views(tx=("sca", "fli"), size=14)(b, rng())
+    assert made.question is not None
+    assert made.question.x.shape == (4 * len(b), 3, 7, 7)
+    assert made.question.target.tolist() == [k for k in range(4) for _ in range(len(b))]
+    for one, other in zip(made.views, plain.views, strict=True):
+        assert torch.equal(one, other), "its draws come after theirs"
+    upright, quarter = made.question.x.chunk(4)[:2]
+    assert torch.equal(quarter, torch.rot90(upright, 1, (2, 3)))
+    assert torch.equal(v(b, rng()).question.x, made.question.x), "drawn from the given generator alone"
+
+
+def test_the_auxiliary_view_of_a_slice_is_the_slice_of_the_whole() -> None:
+    v, b = asking("rot", tx=("sca",), size=14), batch()
+    whole = v(b, rng()).question
+    part = v(replace(b, views=[b.views[0][2:5]], index=b.index[2:5], labels={}), rng(), total=len(b), offset=2).question
+    assert whole is not None and part is not None
+    assert torch.allclose(part.x, whole.x[2:5], atol=1e-6)
+    assert torch.equal(part.target, whole.target[2:5])
+
+
+def test_the_auxiliary_view_in_evaluation_is_a_central_crop() -> None:
+    v, b = asking("fli", tx=("sca",), size=14), batch()
+    question = v.evaluation(b, rng()).question
+    assert question is not None
+    upright, mirrored = question.x.chunk(2)
+    assert torch.equal(upright, center_crop(v.clean(b).views[0], (7, 7)))
+    assert torch.equal(mirrored, upright.flip(-1))
+
+
+def test_what_is_to_be_told_is_not_in_the_stack() -> None:
+    with pytest.raises(ConfigError, match=r"method.equi_tx: 'rot' is to be told from the small view; leave it out"):
+        asking("rot", tx=("sca", "rot"))
+    with pytest.raises(ConfigError, match=r"'blu' cannot be predicted.*one of ron, fli"):
+        asking("blu", tx=("sca",))

@@ -103,8 +103,8 @@ class Resolved:
         return source
 
     def build_views(self, spec: Spec) -> Views:
-        """The views over data of `spec`."""
-        return Views(self.views, spec)
+        """The views over data of `spec`, with what the method asks for beside them."""
+        return Views(self.views, spec, self.method_class.auxiliary(self.method))
 
     def build_method(self, spec: Spec) -> Method:
         """The method for batches of `spec` (the views' spec); weights are drawn from torch's global generator."""

@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from datasets import config
+from datasets.auxiliary import Auxiliary
 from datasets.base import Batch, Spec
 
 
@@ -56,6 +57,11 @@ class Method(nn.Module):
         Raises:
             ConfigError: one line, e.g. that the transform to be equivariant to is not in the stack.
         """
+
+    @classmethod
+    def auxiliary(cls, cfg: config.Config) -> Auxiliary | None:
+        """A smaller view with a question about it that training batches are to hold beside the views; mostly none."""
+        return None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """{"loss": differentiable scalar, other names: detached scalars}; in eval mode the evaluation form.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datasets.base import Spec, Split
 from datasets.config import ConfigError, near
+from datasets.transforms.load import alone
 from trainables.evals.base import REPORTED, EvalConfig, Features, Request, Subject, chosen_parts
 from trainables.evals.probes import accuracy, chance, top_k
 
@@ -22,7 +23,7 @@ class ClassConfig(EvalConfig):
 
     factor: str = Field("class", description="labelled factor to predict; it must have classes")
     transformed: tuple[str, ...] = Field(
-        (), description="codes of the stack; adds top1_CODE on images under each alone"
+        (), description="codes of transforms; adds top1_CODE on images under each alone"
     )
     repeat: int = Field(1, ge=1, le=100, description="draws per image and code")
     refit: bool = Field(
@@ -41,7 +42,7 @@ def metrics(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int], capabilities
     """The names `evaluate` returns.
 
     Raises:
-        ConfigError: the factor is not labelled or continuous, or a transform is not in the stack.
+        ConfigError: the factor is not labelled or continuous, or there is no such transform.
     """
     if cfg.factor not in spec.labels:
         raise ConfigError(f"factor: the data have no label '{cfg.factor}'{near(cfg.factor, sorted(spec.labels))}")
@@ -49,7 +50,7 @@ def metrics(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int], capabilities
         raise ConfigError(f"factor: '{cfg.factor}' is continuous, it has no classes to predict")
     for code in cfg.transformed:
         if code not in spec.params:
-            raise ConfigError(f"transformed: '{code}' is not in the views' stack{near(code, sorted(spec.params))}")
+            alone(code, spec.shape)
     names = ["top1", "top5", "chance", *(f"top1_{code}" for code in cfg.transformed)]
     return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in names]
 

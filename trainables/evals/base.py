@@ -62,7 +62,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Request:
-    """One set of features: a split, clean (`transform` None) or under one transform of the stack with fresh draws.
+    """One set of features: a split, clean (`transform` None) or under one transform with fresh draws.
 
     Attributes:
         strength: a fixed natural parameter for every item (e.g. degrees) instead of a draw.

@@ -26,7 +26,8 @@ from pydantic import Field
 from torch import Tensor
 
 from datasets.base import Kind, Spec, Split
-from datasets.config import ConfigError, near
+from datasets.config import ConfigError
+from datasets.transforms.load import alone
 from trainables.evals import _files
 from trainables.evals.base import (
     REPORTED,
@@ -46,11 +47,13 @@ from trainables.evals.probes import Linear, accuracy, auc, classifier, hold_out,
 class Config(EvalConfig):
     """Which transforms to read, and from how many draws."""
 
-    transforms: tuple[str, ...] = Field(("*",), description="codes of the stack; ('*',) = all that have a parameter")
+    transforms: tuple[str, ...] = Field(
+        ("*",), description="codes, also of transforms the training did not use; ('*',) = all of the stack"
+    )
     repeat: int = Field(1, ge=1, le=100, description="draws per image and code")
 
 
-NEEDS = Needs(transforms=("*",))
+NEEDS = Needs()
 VERSION = 1
 METRICS = {"*_r2": "max", "*_angle_error": "min", "*_auc": "max", "*_accuracy": "max"}
 OF_KIND: dict[Kind, tuple[str, ...]] = {
@@ -62,36 +65,37 @@ OF_KIND: dict[Kind, tuple[str, ...]] = {
 }
 
 
-def codes(cfg: Config, spec: Spec) -> list[str]:
-    """The transforms to read, in the order of the stack.
+def kinds(cfg: Config, spec: Spec) -> dict[str, Kind]:
+    """The transforms to read and how their units are read, those of the stack first.
 
     Raises:
-        ConfigError: one is not in the stack, or none has a parameter.
+        ConfigError: there is no such transform, it has no parameter, or none is named and the stack has none.
     """
+    if "*" in cfg.transforms and not spec.kinds:
+        raise ConfigError("transforms: no transform of the views' stack has a parameter; name one, such as rot")
+    found = {code: kind for code, kind in spec.kinds.items() if "*" in cfg.transforms or code in cfg.transforms}
     for code in cfg.transforms:
-        if code != "*" and code not in spec.kinds:
-            known = near(code, sorted(spec.kinds))
-            raise ConfigError(f"transforms: '{code}' is not in the views' stack, or has no parameter{known}")
-    if not spec.kinds:
-        raise ConfigError(
-            "transforms: no transform of the views' stack has a parameter; add one such as rot to views.tx"
-        )
-    return [code for code in spec.kinds if "*" in cfg.transforms or code in cfg.transforms]
+        if code != "*" and code not in found:
+            transform = alone(code, spec.shape)
+            if not transform.usable:
+                raise ConfigError(f"transforms: '{code}' has no parameter to be read")
+            found[code] = transform.coding
+    return found
 
 
 def requests(cfg: Config, spec: Spec) -> list[Request]:
     """Features of every split under each transform."""
     splits: tuple[Split, ...] = ("train", *REPORTED)
-    return [_request(cfg, split, code) for code in codes(cfg, spec) for split in splits]
+    return [_request(cfg, split, code) for code in kinds(cfg, spec) for split in splits]
 
 
 def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]:
     """The names `run` returns."""
     names = []
-    for code in codes(cfg, spec):
-        measures = dict.fromkeys(chosen_parts(cfg, parts), OF_KIND[spec.kinds[code]])
+    for code, kind in kinds(cfg, spec).items():
+        measures = dict.fromkeys(chosen_parts(cfg, parts), OF_KIND[kind])
         if capabilities.get("marginal") == code:
-            measures["marginal"] = tuple(_decoded(spec.kinds[code]))
+            measures["marginal"] = tuple(_decoded(kind))
         names += [f"{p}/{s}/{code}_{name}" for p, found in measures.items() for s in REPORTED for name in found]
     return names
 
@@ -104,8 +108,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     result = Result({})
     seed = int(rng.integers(2**31))
     read_directly = capabilities_of(subject.method).get("marginal")
-    for code in codes(cfg, subject.spec):
-        kind = subject.spec.kinds[code]
+    for code, kind in kinds(cfg, subject.spec).items():
         train = subject.features(_request(cfg, "train", code))
         reported = {split: subject.features(_request(cfg, split, code)) for split in REPORTED}
         for part in chosen_parts(cfg, subject.method.parts):
