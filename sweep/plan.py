@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from datasets.base import Spec
+from datasets.base import DataError, Spec
 from datasets.config import ConfigError, near, parse
 from sweep.capacity import pack, slots
 from sweep.jobs import Node
@@ -136,7 +136,23 @@ class Plan:
             raise ConfigError(
                 f"evals.{key}: '{evaluation.name}' needs a GPU; set resources.evaluation.gpu or leave it out"
             )
-        return Applied(key, evaluation.name, module, parse(module.Config, evaluation.options, f"evals.{key}"))
+        config = parse(module.Config, evaluation.options, f"evals.{key}")
+        for section in getattr(module, "data", lambda _: [])(config):
+            self._find_data(section, f"evals.{key}")
+        return Applied(key, evaluation.name, module, config)
+
+    def _find_data(self, section: Mapping[str, Any], where: str) -> None:
+        """Open other data that an evaluation reads.
+
+        Raises:
+            ConfigError, DataError: no such data, a wrong option, or they are not there.
+        """
+        options = dict(section)
+        module = load("dataset", options.pop("name"))
+        try:
+            module.open(parse(module.Config, options, where), self.root, "train")
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
 
     def _check_points(self) -> set[str]:
         """Build every known point and every end of the space once, on the meta device, with all its evaluations."""

@@ -61,7 +61,7 @@ Options = Config  # inside the class `Config` is its attribute
 class DUET(TwoViewMethod):
     """Parts: "all" (B, D), "content" (B, K C) or (B, C), "group" (B, K G) marginal probabilities.
 
-    With bins the capabilities "roll" and "marginal" speak of the first transform unless told which.
+    With bins the capabilities "roll", "marginal" and "steer" speak of the first transform unless told which.
     """
 
     Config: ClassVar[type[Options]] = Options
@@ -136,10 +136,14 @@ class DUET(TwoViewMethod):
 
     def log_targets(self, batch: Batch, view: int) -> Tensor:
         """ln t of a view: (B, K, G)."""
-        p_BK = torch.cat([batch.units[code][view] for code in self.codes], dim=1).to(batch.views[view].dtype)
+        p_BK = torch.cat([batch.units[code][view] for code in self.codes], dim=1)
+        return self.log_target(p_BK.to(batch.views[view].dtype))
+
+    def log_target(self, p: Tensor) -> Tensor:
+        """ln t around parameters in units: (...) -> (..., G)."""
         if self.cfg.target == "vm":
-            return log_von_mises(p_BK, self.cfg.bins, self.cfg.kappa)
-        return log_gaussian(p_BK, self.cfg.bins, self.cfg.sigma)
+            return log_von_mises(p, self.cfg.bins, self.cfg.kappa)
+        return log_gaussian(p, self.cfg.bins, self.cfg.sigma)
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """x (B, C, H, W) -> "all", "content", "group"."""
@@ -152,6 +156,19 @@ class DUET(TwoViewMethod):
         index = self.codes.index(code or self.equivariant_to)
         moved = as_groups(z, len(self.codes), self.bins).clone()
         moved[:, index] = moved[:, index].roll(m, dims=1)
+        return moved.flatten(1)
+
+    def steer(self, z: Tensor, p: Tensor, code: str | None = None) -> Tensor:
+        """z (B, D) whose marginal of one transform is made exactly the target at p (B, 1).
+
+        z'[g, c] = z[g, c] + d_g - mean_g d with d_g = ln t_g(p) - ln P(g): a sum over g stays as it is.
+        """
+        index = self.codes.index(code or self.equivariant_to)
+        moved = as_groups(z, len(self.codes), self.bins).clone()
+        d_BG = self.log_target(p[:, 0].to(z.dtype)) - self.log_marginals(z)[:, index].to(z.dtype)
+        d_BG = d_BG - d_BG.mean(1, keepdim=True)
+        columns = moved.shape[-1] if self.cfg.reduction == "sum" else 1
+        moved[:, index] = moved[:, index] + (d_BG / columns)[..., None]
         return moved.flatten(1)
 
     def marginal(self, z: Tensor, code: str | None = None) -> Tensor:

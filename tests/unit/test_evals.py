@@ -11,14 +11,27 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from datasets.base import Spec
 from datasets.config import ConfigError
 from trainables.core.load import load, names
 from trainables.core.method import Method
-from trainables.evals import base, collapse, equivariance_roll, linear, transform_parameter
+from trainables.evals import (
+    _decoder,
+    base,
+    collapse,
+    controlled_generation,
+    equivariance_roll,
+    group_calibration,
+    linear,
+    reconstruction,
+    transform_parameter,
+)
 from trainables.evals.base import EvalConfig, Features, Request, Result
+from trainables.losses.divergence import log_von_mises
+from trainables.nets.decoders import ImageDecoder, LinearDecoder
 
 BINS, CLASSES = 8, 6
 SIZES = {"train": 600, "val": 400, "test": 500}
@@ -33,6 +46,8 @@ NEEDED: dict[str, dict[str, object]] = {
     "equivariance_roll": {"limit": 200},
     "linear": {"transformed": ("rot", "bri")},
     "knn": {"transformed": ("fli",)},
+    "reconstruction": {"transform": "rot", "decoder": "linear", "training": {"epochs": 40, "lr": 0.02}},
+    "controlled_generation": {"limit": 60},
 }
 
 
@@ -52,6 +67,19 @@ class Grid(Method):
     def marginal(self, z: Tensor) -> Tensor:
         rows = z.view(-1, BINS, CLASSES).sum(2).clamp_min(0) + 1e-9
         return rows / rows.sum(1, keepdim=True)
+
+    def log_target(self, p: Tensor) -> Tensor:
+        return rows_of(p).clamp_min(1e-9).log().log_softmax(-1)
+
+    def steer(self, z: Tensor, p: Tensor) -> Tensor:
+        share = z.view(-1, BINS, CLASSES).sum(1, keepdim=True) / BINS
+        return (rows_of(p[:, 0])[..., None] * share).flatten(1).float()
+
+
+def rows_of(unit: Tensor) -> Tensor:
+    """(n,) -> (n, BINS): how much each bin has of a turn; its circular mean is the angle itself."""
+    centres = 2 * math.pi * (torch.arange(BINS) + 0.5) / BINS
+    return 1 + (centres - 2 * math.pi * unit[:, None]).cos()
 
 
 class Known:
@@ -81,6 +109,15 @@ class Known:
         size = labels[index].float()
         return Features(parts, {"class": labels[index], "size": size}, named, named, index)
 
+    def inputs(self, request: Request) -> Tensor:
+        """Images that hold exactly what a perfect representation holds."""
+        z = Known(self.out).features(request).parts["all"]
+        rng = torch.Generator().manual_seed(1)
+        return 0.5 + (z @ torch.randn(BINS * CLASSES, 3 * 8 * 8, generator=rng) / 30).unflatten(1, SPEC.shape)
+
+    def on(self, data: dict[str, object]) -> Known:
+        return Known(self.out, self.blind)
+
     def _units(self, request: Request, n: int, rng: np.random.Generator) -> Tensor:
         if request.strength is not None:
             return torch.full((n, 1), (request.strength + 180) / 360)
@@ -94,9 +131,7 @@ class Known:
 
     def _grid(self, code: str | None, unit: Tensor, labels: Tensor) -> Tensor:
         circular = SPEC.kinds.get(code or "") in ("circular", "quarter")
-        angle = 2 * math.pi * (unit if circular else torch.full_like(unit, 0.5))
-        centres = 2 * math.pi * (torch.arange(BINS) + 0.5) / BINS
-        rows = 1 + (centres - angle).cos()  # its circular mean is the angle itself
+        rows = rows_of((unit if circular else torch.full_like(unit, 0.5))[:, 0])
         grid = rows[:, :, None] * nn.functional.one_hot(labels, CLASSES)[:, None]
         return (grid if circular or code is None else grid + 0.1 * unit[..., None]).flatten(1).float()
 
@@ -109,7 +144,16 @@ def config(module: ModuleType, name: str, **options: object) -> EvalConfig:
 
 def evaluate(name: str, folder: Path, blind: bool = False, seed: int = 0, **options: object) -> Result:
     module = load("evaluation", name)
-    return module.run(Known(folder, blind), config(module, name, **options), np.random.default_rng(seed), {})
+    subject = Known(folder, blind)
+    inputs = given(module, subject)
+    return module.run(subject, config(module, name, **options), np.random.default_rng(seed), inputs)
+
+
+def given(module: ModuleType, subject: Known) -> dict[str, Result]:
+    """Results of the evaluations that one reads."""
+    first = {key: load("evaluation", key) for key in module.NEEDS.after}
+    rng = np.random.default_rng(0)
+    return {key: one.run(subject, config(one, key), rng, given(one, subject)) for key, one in first.items()}
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
@@ -119,7 +163,7 @@ def test_metrics_are_known_before_the_run_and_finite(name: str, parts: tuple[str
     cfg = config(module, name, parts=parts)
     subject = Known(tmp_path)
     promised = base.check(module, cfg, SPEC, Grid.parts, base.capabilities_of(subject.method))
-    result = module.run(subject, cfg, np.random.default_rng(0), {})
+    result = module.run(subject, cfg, np.random.default_rng(0), given(module, subject))
     assert sorted(promised) == sorted(result.metrics)
     assert all(math.isfinite(value) for value in result.metrics.values())
     assert {base.direction(module, metric) for metric in promised} <= {"max", "min", ""}
@@ -304,3 +348,97 @@ def test_evaluations_ask_for_the_same_features() -> None:
     asked.append(transform_parameter.requests(transform_parameter.Config(transforms=("rot",)), SPEC))
     clean = {Request(split) for split in ("train", "val", "test")}
     assert set().union(*asked) == clean | {Request(split, "rot") for split in ("train", "val", "test")}
+
+
+def test_a_decoder_reads_back_what_is_there_and_no_more(tmp_path: Path) -> None:
+    perfect, blind = evaluate("reconstruction", tmp_path), evaluate("reconstruction", tmp_path, blind=True)
+    for split in ("val", "test"):
+        assert perfect.metrics[f"all/{split}/r2"] > 0.98
+        assert blind.metrics[f"all/{split}/r2"] < 0.05, "no better than the mean image"
+        assert perfect.metrics[f"all/{split}/mse_mean"] == blind.metrics[f"all/{split}/mse_mean"] > 0
+    assert Image.open(perfect.artifacts["reconstructions_all.png"]).width > 300
+
+
+def test_the_invariant_part_does_not_hold_the_turned_image(tmp_path: Path) -> None:
+    found = evaluate("reconstruction", tmp_path, parts=("all", "content")).metrics
+    assert found["content/val/r2"] < found["all/val/r2"] - 0.1
+
+
+def test_convolutions_decode_any_size() -> None:
+    z = torch.randn(3, 10)
+    for shape in ((1, 8, 8), (3, 14, 14), (3, 32, 20), (2, 4, 4)):
+        assert ImageDecoder(10, shape, width=16)(z).shape == (3, *shape)
+
+
+def test_a_decoder_comes_back_from_its_file(tmp_path: Path) -> None:
+    found = evaluate("reconstruction", tmp_path)
+    decoder, form = _decoder.restore(found.artifacts["decoder_all.safetensors"], reconstruction.build)
+    assert form["transform"] == "rot" and decoder.best > 0
+    request = Request("val", "rot", limit=5000)
+    subject = Known(tmp_path)
+    error = decoder.losses(subject.features(request).parts["all"], subject.inputs(request)).mean()
+    assert float(error) == pytest.approx(found.metrics["all/val/mse"], rel=1e-5)
+    (tmp_path / "broken").write_bytes(b"x" * 40)
+    with pytest.raises(ConfigError, match="is no decoder that can be used here"):
+        _decoder.restore(tmp_path / "broken", reconstruction.build)
+
+
+def test_the_epoch_that_is_best_on_held_out_items_is_kept() -> None:
+    rng = torch.Generator().manual_seed(0)
+    z, true, index = torch.randn(60, 4, generator=rng), torch.randn(60, 1, 4, 4, generator=rng), torch.arange(60)
+    training = _decoder.Training(epochs=40, lr=0.05, batch_size=16)
+    kept, once = (
+        _decoder.train(lambda: LinearDecoder(4, (1, 4, 4)), z, true, index, cfg, seed=0)
+        for cfg in (training, training.model_copy(update={"epochs": 1}))
+    )
+    assert kept.best < 40, "noise is learned by heart after a while"
+    assert kept.held_out <= once.held_out
+
+
+def test_an_exact_edit_draws_the_turned_image(tmp_path: Path) -> None:
+    found = evaluate("controlled_generation", tmp_path)
+    for split in ("val", "test"):
+        metrics = {name: found.metrics[f"all/{split}/{name}"] for name in controlled_generation.METRICS}
+        assert metrics["edited_mse"] == pytest.approx(metrics["decoded_mse"], rel=0.05, abs=1e-4)
+        assert metrics["gain"] > 0.9
+    blind = evaluate("controlled_generation", tmp_path, blind=True)
+    assert abs(blind.metrics["all/val/gain"]) < 0.2
+    assert Image.open(found.artifacts["edits.png"]).height > 300
+
+
+def test_a_decoder_of_clean_images_is_refused_for_edits(tmp_path: Path) -> None:
+    subject = Known(tmp_path)
+    clean = evaluate("reconstruction", tmp_path, transform=None)
+    cfg = config(controlled_generation, "controlled_generation")
+    with pytest.raises(ConfigError, match="saw images that are clean; set its option transform to 'rot'"):
+        controlled_generation.run(subject, cfg, np.random.default_rng(0), {"reconstruction": clean})
+
+
+def test_steering_reaches_a_parameter_that_is_no_turn(tmp_path: Path) -> None:
+    """The same subject, whose bins are taken to be about a number: each image is steered to its own draw."""
+    subject = Known(tmp_path)
+    subject.spec = dataclasses.replace(SPEC, kinds={**SPEC.kinds, "rot": "continuous"})
+    inputs = given(controlled_generation, subject)
+    found = controlled_generation.run(
+        subject, config(controlled_generation, "controlled_generation"), np.random.default_rng(0), inputs
+    )
+    assert found.metrics["all/val/gain"] > 0.9
+
+
+def test_calibration_is_perfect_of_a_marginal_that_is_the_target_and_null_of_one_that_ignores_it() -> None:
+    p = torch.rand(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    target = log_von_mises(p, 8, 3.0)
+    right, shares = group_calibration.measure(target.exp(), target)
+    assert right["group_loss"] == pytest.approx(0, abs=1e-9) and right["gain"] == pytest.approx(1)
+    assert right["chance"] == pytest.approx(0.2117, abs=0.002) and right["entropy"] > 0.99
+    assert float(shares.sum()) == pytest.approx(1) and right["largest_share"] < 0.2
+    flat, _ = group_calibration.measure(torch.full((500, 8), 1 / 8, dtype=torch.float64), target)
+    assert flat["group_loss"] == pytest.approx(flat["chance"]) and flat["gain"] < 0.01
+    stuck, _ = group_calibration.measure(nn.functional.one_hot(torch.full((500,), 3), 8).double(), target)
+    assert stuck["largest_share"] == 1 and stuck["entropy"] == pytest.approx(0) and stuck["gain"] < 0
+
+
+def test_transfer_of_perfect_and_of_blind_features(tmp_path: Path) -> None:
+    perfect, blind = (evaluate("transfer", tmp_path, blind=blind).metrics for blind in (False, True))
+    assert perfect["all/test/top1"] == 1
+    assert abs(blind["all/test/top1"] - 1 / CLASSES) < 0.07

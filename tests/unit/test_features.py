@@ -17,6 +17,7 @@ import torch
 from datasets.config import ConfigError
 from trainables.core import state
 from trainables.core.config import resolve
+from trainables.core.evaluate import evaluate
 from trainables.core.load import load, names
 from trainables.evals import base
 from trainables.evals.base import Features, Request
@@ -27,6 +28,13 @@ CONFIG: dict[str, Any] = {
     "data": {"name": "digits", "size": 8, "limit": 60},
     "views": {"tx": ["sca", "rot", "fli"]},
 }
+
+
+def reconstructed(subject: CheckpointSubject) -> base.Result:
+    return evaluate(subject, "reconstruction", {"transform": "rot", "training": {"epochs": 2}})
+
+
+READ_FIRST = {"reconstruction": reconstructed}
 
 
 @pytest.fixture(scope="module")
@@ -128,11 +136,13 @@ def test_every_evaluation_on_a_real_encoder(name: str, checkpoint: Path, tmp_pat
     before = {key: value.clone() for key, value in subject.method.state_dict().items()}
     cfg = module.Config() if name == "equivariance_roll" else module.Config(parts=("*",))
     promised = base.check(module, cfg, subject.spec, subject.method.parts, base.capabilities_of(subject.method))
-    result = module.run(subject, cfg, np.random.default_rng(0), {})
+    given = {key: READ_FIRST[key](subject) for key in module.NEEDS.after}
+    result = module.run(subject, cfg, np.random.default_rng(0), given)
     assert sorted(result.metrics) == sorted(promised) and np.isfinite(list(result.metrics.values())).all()
     assert all(path.parent == subject.out for path in result.artifacts.values())
     assert all(torch.equal(value, before[key]) for key, value in subject.method.state_dict().items())
-    again = module.run(no_encoding(CheckpointSubject(checkpoint, None, tmp_path)), cfg, np.random.default_rng(0), {})
+    once_more = no_encoding(CheckpointSubject(checkpoint, None, tmp_path))
+    again = module.run(once_more, cfg, np.random.default_rng(0), given)
     assert again.metrics == result.metrics
 
 
@@ -142,8 +152,24 @@ def test_other_data_have_their_own_features(checkpoint: Path, subject: Checkpoin
     assert not torch.equal(
         other.features(Request("val")).labels["class"], subject.features(Request("val")).labels["class"]
     )
-    with pytest.raises(ConfigError, match=r"data.name: digits gives items of shape \(1, 16, 16\)"):
-        CheckpointSubject(checkpoint, None, subject.cache, data={"name": "digits"}).features(Request("val"))
+
+
+def test_other_data_are_brought_to_what_the_encoder_takes(subject: CheckpointSubject) -> None:
+    large = subject.on({"name": "digits", "size": 24, "channels": 3, "limit": 40})
+    assert large.spec.shape == subject.spec.shape == (1, 8, 8)
+    assert large.inputs(Request("val")).shape == (40, 1, 8, 8)
+    gray = subject.on({"name": "digits", "size": 24, "limit": 40})
+    torch.testing.assert_close(large.inputs(Request("val")), gray.inputs(Request("val")), rtol=0, atol=0.01)
+    assert large.key(Request("val")) != subject.key(Request("val"))
+    assert large.features(Request("val")).parts["all"].shape == (40, 32)
+
+
+def test_inputs_are_what_was_encoded_in_the_order_of_the_features(subject: CheckpointSubject) -> None:
+    request = Request("val", "rot", repeat=2, limit=30)
+    seen, features = subject.inputs(request), subject.features(request)
+    assert seen.shape == (60, 1, 8, 8) and seen.min() >= 0 and seen.max() <= 1
+    with torch.no_grad():
+        torch.testing.assert_close(subject.method.encode(seen - 0.5)["all"], features.parts["all"])
 
 
 def test_a_transform_need_not_be_in_the_stack_but_must_exist(subject: CheckpointSubject) -> None:

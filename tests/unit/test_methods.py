@@ -305,6 +305,18 @@ def test_two_groups() -> None:
     assert build(DUET, bins=4, equi_tx=("rot", "sca"), pool_groups="joint").parts["content"] == 2
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_steering_makes_the_marginal_the_target(reduction: str) -> None:
+    duet = build(DUET, bins=4, equi_tx=("rot", "sca"), target="vm", reduction=reduction)
+    z, p = torch.randn(3, 16, dtype=torch.float64), torch.rand(3, 1, dtype=torch.float64)
+    steered = duet.steer(z, p)
+    torch.testing.assert_close(duet.marginal(steered), duet.log_target(p[:, 0]).exp())
+    torch.testing.assert_close(duet.content(steered), duet.content(z))
+    assert torch.equal(duet.marginal(steered, "sca"), duet.marginal(z, "sca"))
+    torch.testing.assert_close(duet.marginal(duet.steer(z, p, "sca"), "sca"), duet.log_target(p[:, 0]).exp())
+    assert not has(build(DUET, bins=0), "steer")
+
+
 def test_roll_moves_marginal_and_keeps_content() -> None:
     duet, z = build(DUET, bins=4, equi_tx=("rot", "sca")), torch.randn(3, 16, dtype=torch.float64)
     assert has(duet, "roll") and has(duet, "marginal")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from datasets.base import DataError
 from datasets.config import ConfigError
 from sweep import plan as planning
 from sweep.plan import Plan, requirement
@@ -225,3 +227,12 @@ def test_a_setting_has_other_values_under_other_conditions() -> None:
     space["method.temperature#simclr"] = Float(0.3, 0.5)
     with pytest.raises(ConfigError, match=r"temperature.*sets method.temperature where .* does too; give one a `when`"):
         Plan(build({**values, "space": space}, "test"), None)
+
+
+def test_other_data_that_an_evaluation_reads_are_looked_for(tmp_path: Path) -> None:
+    there = Plan(small(**{"evals.transfer": {"to": {"name": "digits"}}}), None)
+    assert "transfer/all/val/top1" in there.metrics
+    with pytest.raises(DataError, match=r"evals.transfer: .*cifar"):
+        Plan(small(**{"evals.transfer": {"to": {"name": "cifar"}}}), tmp_path)
+    with pytest.raises(ConfigError, match=r"evals.transfer.*sise.*did you mean 'size'"):
+        Plan(small(**{"evals.transfer": {"to": {"name": "digits", "sise": 8}}}), None)

@@ -112,7 +112,24 @@ class Marginal(Protocol):
     def marginal(self, z: Tensor) -> Tensor: ...
 
 
-CAPABILITIES: dict[str, type] = {"decode": Decodes, "predict": Predicts, "roll": Rolls, "marginal": Marginal}
+@runtime_checkable
+class Steers(Protocol):
+    """Capability "steer": `all` (B, D) edited to say the parameter p (B, 1), in units.
+
+    `log_target(p)`: ln of the distribution over the bins that it then has, (...) -> (..., bins).
+    """
+
+    bins: int
+    equivariant_to: str
+
+    def steer(self, z: Tensor, p: Tensor) -> Tensor: ...
+
+    def log_target(self, p: Tensor) -> Tensor: ...
+
+
+CAPABILITIES: dict[str, type] = {
+    "decode": Decodes, "predict": Predicts, "roll": Rolls, "marginal": Marginal, "steer": Steers,
+}  # fmt: skip
 
 
 def has(method: nn.Module, capability: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -25,7 +26,6 @@ def table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 def agreement(path: Path, true: Tensor, predicted: Tensor, title: str, unit: str, circular: bool) -> Path:
     """A PNG: predicted against true values (n,), the first 2,000 of them; circular values as degrees in [0, 360)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     x, y = (np.asarray(value[:POINTS].double()) for value in (true, predicted))
@@ -37,6 +37,47 @@ def agreement(path: Path, true: Tensor, predicted: Tensor, title: str, unit: str
     if circular:
         axes.set(xlim=(low, high), ylim=(low, high), xticks=range(0, 361, 90), yticks=range(0, 361, 90))
     axes.set(title=title, xlabel=f"true {unit}", ylabel=f"predicted {unit}")
+    return _png(path, figure)
+
+
+def grid(path: Path, images: Tensor, rows: Sequence[str], columns: Sequence[str], title: str) -> Path:
+    """A PNG of images (R, C, channels, H, W) in [0, 1] as a table with names beside its rows and above its columns."""
+    from matplotlib.figure import Figure
+
+    height, width = images.shape[-2:]
+    framed = np.ones((len(rows) * (height + 1) + 1, len(columns) * (width + 1) + 1, 3))
+    for r, row in enumerate(images.clamp(0, 1)):
+        for c, image in enumerate(row):
+            top, left = r * (height + 1) + 1, c * (width + 1) + 1
+            framed[top : top + height, left : left + width] = image.permute(1, 2, 0).numpy()
+    scale = 0.75 / max(height, width)
+    figure = Figure(figsize=(1.2 + scale * framed.shape[1], 0.7 + scale * framed.shape[0]), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(framed, interpolation="nearest")
+    axes.set_xticks([(c + 0.5) * (width + 1) for c in range(len(columns))], columns)
+    axes.set_yticks([(r + 0.5) * (height + 1) for r in range(len(rows))], rows)
+    axes.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, fontsize=10)
+    return _png(path, figure)
+
+
+def bars(path: Path, heights: Tensor, level: float, labels: tuple[str, str, str], title: str) -> Path:
+    """A PNG of bars (n,), with a dashed line at `level`; labels: of the x axis, the y axis and the line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4, 3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.bar(range(len(heights)), heights.tolist())
+    axes.axhline(level, color="black", linewidth=0.8, linestyle="--", label=labels[2])
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1], xticks=range(len(heights)))
+    axes.legend(fontsize=8)
+    return _png(path, figure)
+
+
+def _png(path: Path, figure: Any) -> Path:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with replacing(path) as temporary, temporary.open("wb") as file:
         FigureCanvasAgg(figure).print_png(file)
     return path

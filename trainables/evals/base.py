@@ -7,6 +7,7 @@
     def requests(cfg, spec) -> list[Request]               features it will read, so that they are computed once
     def metrics(cfg, spec, parts, capabilities) -> list[str]       the names `run` will return, known before it runs
     def run(subject: Subject, cfg, rng, inputs) -> Result
+    def data(cfg) -> list[dict]         optional: sections of other data it opens, which the plan looks for
 
 A metric's full name is `evaluation/part/split/metric`, e.g. `linear/all/val/top1`; `run` returns `part/split/metric`.
 
@@ -109,6 +110,14 @@ class Subject(Protocol):
     out: Path  # folder for artifacts, made by the caller
 
     def features(self, request: Request) -> Features: ...
+
+    def inputs(self, request: Request) -> Tensor:
+        """What the encoder saw for these features: (n, *shape) float32, in the same order; pixels in [0, 1]."""
+        ...
+
+    def on(self, data: dict[str, Any]) -> Subject:
+        """The same encoder on other data."""
+        ...
 
 
 @dataclass

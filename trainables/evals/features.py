@@ -26,6 +26,7 @@ from torch import Tensor
 
 from datasets.atomic import replacing
 from datasets.base import Batch, Source, Spec, Split
+from datasets.channels import Channels
 from datasets.config import ConfigError
 from datasets.views import Views
 from trainables.core.config import digest, resolve
@@ -111,15 +112,20 @@ class CheckpointSubject:
         Args:
             checkpoint: folder of a checkpoint. cache: folder of feature files. out: default `cache/artifacts`.
             batch_size: images the encoder sees at once; None = 512, on a CPU 64, whose caches hold their activations.
-            data: another data section, {"name": "cifar100", ...}, for transfer; None = the data it was trained on.
+            data: another data section, {"name": "cifar", "variant": "cifar100"}, for transfer; images are resized and
+                their channels changed to what the encoder takes. None = the data it was trained on.
 
         Raises:
             CheckpointError: damaged, or its weights do not fit.
             ConfigError: the other data have another shape than the encoder takes.
         """
         self.method, self.resolved, self.meta = load_method(checkpoint, device)
+        self._adapted = data is not None and len(self.meta.spec.shape) == 3
         if data is not None:
-            self.resolved = resolve({**self.meta.config, "data": data})
+            views = dict(self.meta.config["views"])
+            if self._adapted:
+                views["size"] = min(self.meta.spec.shape[1:])
+            self.resolved = resolve({**self.meta.config, "data": data, "views": views})
         self.checkpoint, self.device = checkpoint, torch.device(device)
         self.batch_size = batch_size or (64 if self.device.type == "cpu" else 512)
         self.data_root, self.cache = data_root, cache
@@ -137,6 +143,8 @@ class CheckpointSubject:
         """The source of a split and the views over it, opened once."""
         if split not in self._open:
             source = self.resolved.source(self.data_root, split)
+            if self._adapted and len(source.spec.shape) == 3 and source.spec.shape[0] != self.meta.spec.shape[0]:
+                source = Channels(source, self.meta.spec.shape[0])
             views = self.resolved.build_views(source.spec)
             if views.spec.shape != self.meta.spec.shape:
                 raise ConfigError(
@@ -154,6 +162,19 @@ class CheckpointSubject:
         """
         source, views = self.data(request.split)
         return self.store.get(self.key(request), lambda: self._compute(request, source, views))
+
+    def inputs(self, request: Request) -> Tensor:
+        """What the encoder saw for these features: (n, *shape) float32 on the CPU, in their order; pixels in [0, 1]."""
+        source, views = self.data(request.split)
+        blocks = [self._seen(source, views, request, rows) for rows in _chosen(len(source), request).split(BLOCK)]
+        x = torch.cat([batch.views[0].float().cpu() for batch in blocks])
+        return x + 0.5 if views.image and views.cfg.normalize else x
+
+    def on(self, data: dict[str, Any]) -> CheckpointSubject:
+        """The same encoder on other data, `{"name": "cifar", "variant": "cifar100"}`, brought to what it takes."""
+        return CheckpointSubject(
+            self.checkpoint, self.data_root, self.cache, self.device, self.batch_size, self.out, data
+        )
 
     def key(self, request: Request) -> str:
         """The digest that identifies the features of `request`."""
@@ -183,15 +204,18 @@ class CheckpointSubject:
 
     def _block(self, source: Source, views: Views, request: Request, rows: Tensor) -> tuple[dict[str, Tensor], Batch]:
         """Parts on the CPU, and the batch they belong to, of at most BLOCK items."""
-        rng = torch.Generator().manual_seed(_seed(request, int(rows[0])))
-        batch = source.fetch(rows, rng).to(self.device)
-        if request.transform is None:
-            batch = views.clean(batch)
-        else:
-            batch = views.only(batch, request.transform, rng, strength=request.strength, repeat=request.repeat)
+        batch = self._seen(source, views, request, rows)
         with torch.no_grad():
             encoded = [self.method.encode(x) for x in batch.views[0].split(self.batch_size)]
         return {name: torch.cat([part[name].float().cpu() for part in encoded]) for name in encoded[0]}, batch
+
+    def _seen(self, source: Source, views: Views, request: Request, rows: Tensor) -> Batch:
+        """One view of at most BLOCK items, as the encoder is shown it."""
+        rng = torch.Generator().manual_seed(_seed(request, int(rows[0])))
+        batch = source.fetch(rows, rng).to(self.device)
+        if request.transform is None:
+            return views.clean(batch)
+        return views.only(batch, request.transform, rng, strength=request.strength, repeat=request.repeat)
 
 
 def _chosen(count: int, request: Request) -> Tensor:

@@ -1,0 +1,136 @@
+"""Training a decoder on a frozen representation, whatever is decoded: images, sounds, spectrograms.
+
+Features are standardised with the train split's mean and deviation. The decoder is trained by AdamW with a cosine
+schedule on four fifths of the train split; the epoch that is best on the other fifth is kept, so that a split that is
+reported never chooses. Everything random comes from the given seed.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from datasets.atomic import replacing
+from datasets.config import Config, ConfigError
+from trainables.evals.probes import hold_out
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # decoded, true -> one value per item (n,)
+
+
+class Training(Config):
+    """How to train a decoder."""
+
+    epochs: int = Field(30, ge=1, le=10_000, description="passes over the train split")
+    batch_size: int = Field(128, ge=2, le=65_536, description="items of a step")
+    lr: float = Field(2e-3, gt=0, le=1, description="peak learning rate of AdamW")
+    weight_decay: float = Field(1e-4, ge=0, le=10, description="on all parameters")
+
+
+def squared(decoded: Tensor, true: Tensor) -> Tensor:
+    """Mean squared error of each item: (n, ...) -> (n,)."""
+    return (decoded - true).square().flatten(1).mean(1)
+
+
+@dataclass
+class Decoder:
+    """A trained decoder.
+
+    Attributes:
+        net: (n, d) standardised features -> items. mean, std: (d,) of the train split.
+        best: the epoch that was kept, from 1. held_out: its mean loss on the held-out items.
+    """
+
+    net: nn.Module
+    mean: Tensor
+    std: Tensor
+    best: int
+    held_out: float
+
+    @torch.no_grad()
+    def __call__(self, z: Tensor, block: int = 512) -> Tensor:
+        """Features (n, d) -> items, on the CPU."""
+        self.net.eval()
+        return torch.cat([self.net((part - self.mean) / self.std) for part in z.split(block)])
+
+    def losses(self, z: Tensor, true: Tensor, loss: Loss = squared) -> Tensor:
+        """The loss of each item: (n, d), (n, ...) -> (n,)."""
+        return torch.cat([loss(self(a), b) for a, b in zip(z.split(512), true.split(512), strict=True)])
+
+    def save(self, path: Path, form: dict[str, Any]) -> Path:
+        """Write weights and standardisation as safetensors; `form`: plain values to build the net from again."""
+        tensors = {f"net.{name}": value.contiguous() for name, value in self.net.state_dict().items()}
+        meta = {"best": json.dumps(self.best), "held_out": json.dumps(self.held_out), "form": json.dumps(form)}
+        with replacing(path) as temporary:
+            save_file({**tensors, "mean": self.mean, "std": self.std}, temporary, metadata=meta)
+        return path
+
+
+def restore(path: Path, build: Callable[[dict[str, Any]], nn.Module]) -> tuple[Decoder, dict[str, Any]]:
+    """The decoder that `Decoder.save` wrote, and its form; `build` makes the net from the form.
+
+    Raises:
+        ConfigError: the file is no such decoder.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            meta = file.metadata() or {}
+        form = json.loads(meta["form"])
+        net = build(form)
+        net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
+        found = Decoder(net, tensors["mean"], tensors["std"], int(meta["best"]), float(meta["held_out"]))
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"{path}: is no decoder that can be used here ({str(error).splitlines()[0]})") from None
+    return found, form
+
+
+def train(
+    build: Callable[[], nn.Module], z: Tensor, true: Tensor, index: Tensor, cfg: Training, seed: int,
+    loss: Loss = squared,
+) -> Decoder:  # fmt: skip
+    """Train a decoder.
+
+    Args:
+        build: makes the net; its weights are drawn from `seed`. z: (n, d) features. true: (n, ...) what they encode.
+        index: (n,) which item a row is of: rows of one item are held out together.
+
+    Raises:
+        ConfigError: the loss is not finite.
+    """
+    mean, std = z.mean(0), z.std(0).clamp_min(1e-6)
+    held_out = torch.from_numpy(np.asarray(hold_out(index, np.random.default_rng(seed))))
+    fitted, chosen = (~held_out).nonzero()[:, 0], held_out.nonzero()[:, 0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build()
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
+    best = Decoder(net, mean, std, 0, math.inf)
+    for epoch in range(cfg.epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.5 * cfg.lr * (1 + math.cos(math.pi * epoch / cfg.epochs))
+        net.train()
+        for rows in fitted[torch.randperm(len(fitted), generator=generator)].split(cfg.batch_size):
+            if len(rows) < 2:
+                continue  # batch norms need two
+            optimizer.zero_grad(set_to_none=True)
+            loss(net((z[rows] - mean) / std), true[rows]).mean().backward()
+            optimizer.step()
+        now = float(Decoder(net, mean, std, 0, 0).losses(z[chosen], true[chosen], loss).mean())
+        if now < best.held_out:
+            best = Decoder(copy.deepcopy(net), mean, std, epoch + 1, now)
+    if not math.isfinite(best.held_out):
+        raise ConfigError(f"training.lr: the decoder's loss is not finite at {cfg.lr}; lower it")
+    return best
