@@ -93,7 +93,7 @@ def test_encoder_options_replace_the_preset() -> None:
         ({"name": "resnet18"}, (3, 32, 32), "narrow"),
         ({"name": "cifar10_resnet21"}, (3, 32, 32), "6 n + 2"),
         ({"depth": 21}, (3, 32, 32), "6 n + 2"),
-        ({"name": "lifted_cifar10_resnet20"}, (3, 32, 32), "takes 54 channels, the data have 3"),
+        ({"name": "lifted_cifar10_resnet20"}, (1, 32, 32), "takes 54 channels, the data have 1"),
         ({}, (1, 16_000), "takes images"),
     ],
 )

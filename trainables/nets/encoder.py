@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from datasets.config import Config, ConfigError
 from trainables.nets.cifar_resnet import CifarResNet, Shortcut
+from trainables.nets.lift import MAPS, Lifted
 
 PRESETS: dict[str, dict[str, Any]] = {
     "": {"width": 128, "stem": 64, "shortcut": "B"},
@@ -26,8 +27,8 @@ class EncoderConfig(Config):
 
     name: str = Field(
         "cifar10_resnet32",
-        description="[lifted_|narrow_]cifar10_resnetN, N = 6 n + 2: wide (512 features), wide on 54 channels, "
-        "narrow (64 features) (DUET: cifar10_resnet32)",
+        description="[lifted_|narrow_]cifar10_resnetN, N = 6 n + 2: wide (512 features), wide on the lift of colour "
+        "images, narrow (64 features) (DUET: cifar10_resnet32)",
     )
     depth: int | None = Field(None, ge=8, le=1202, description="layers, 6 n + 2, in place of the N of the name")
     width: int | None = Field(None, ge=1, le=1024, description="channels of the first stage; features = 4 width")
@@ -45,8 +46,10 @@ class EncoderConfig(Config):
         return name
 
 
-def build_encoder(cfg: EncoderConfig, shape: tuple[int, ...]) -> CifarResNet:
+def build_encoder(cfg: EncoderConfig, shape: tuple[int, ...]) -> CifarResNet | Lifted:
     """The encoder for items of `shape` (C, H, W); `.features` is the length of its output.
+
+    One that takes 18 channels for each of the data's sees their lift (see `trainables/nets/lift.py`).
 
     Raises:
         ConfigError: data that are no images, or have another number of channels than the encoder takes.
@@ -57,6 +60,9 @@ def build_encoder(cfg: EncoderConfig, shape: tuple[int, ...]) -> CifarResNet:
     options = {"depth": int(match[2]), **PRESETS[match[1]], **chosen}
     if len(shape) != 3:
         raise ConfigError(f"encoder {cfg.name}: takes images (C, H, W), the data have shape {shape}")
-    if options.setdefault("in_channels", shape[0]) != shape[0]:
+    if options.setdefault("in_channels", shape[0]) == shape[0]:
+        return CifarResNet(**options)
+    if options["in_channels"] != MAPS * shape[0]:
         raise ConfigError(f"encoder {cfg.name}: takes {options['in_channels']} channels, the data have {shape[0]}")
-    return CifarResNet(**options)
+    net = CifarResNet(**options)
+    return Lifted(net, net.features)
