@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ class Plan:
     """A checked sweep.
 
     Attributes:
-        metrics: every downstream metric that one configuration yields. skipped: evaluation -> why it does not apply.
+        metrics: every downstream metric that all configurations yield.
+        skipped: evaluation that does not apply at some points of the space, where it is left out -> why.
         warnings: what the user should know, though it works.
     """
 
@@ -55,6 +57,7 @@ class Plan:
         """
         self.sweep, self.root = sweep.checked(), root
         self.warnings: list[str] = []
+        self.skipped: dict[str, str] = {}
         self._opened: dict[str, tuple[Spec, int]] = {}
         self._evaluations = _ordered([self._load_evaluation(key) for key in sweep.evals])
         self.metrics = self._check_points()
@@ -69,10 +72,11 @@ class Plan:
         return digest({**resolved.identity(), "fingerprint": data}), resolved.dump()
 
     def evaluations(self, config: dict[str, Any]) -> list[Node]:
-        """The evaluations of a pretraining's checkpoints, each after those it reads."""
-        spec = self.spec(resolve(config))
+        """The evaluations that apply to a pretraining's checkpoints, each after those it reads."""
+        resolved = resolve(config)
+        spec = self.spec(resolved)
         nodes: dict[str, Node] = {}
-        for applied in self._evaluations:
+        for applied in self._applicable(resolved, spec) if self.skipped else self._evaluations:
             requests = tuple(asdict(request) for request in applied.module.requests(applied.config, spec))
             after = tuple(applied.module.NEEDS.after)
             # the key too: it begins the names of the metrics, which the result holds
@@ -156,18 +160,22 @@ class Plan:
 
     def _check_points(self) -> set[str]:
         """Build every known point and every end of the space once, on the meta device, with all its evaluations."""
-        metrics: set[str] | None = None
+        yields: list[dict[str, set[str]]] = []
         for point in [*self.sweep.known, *corner_points(self.sweep.space)]:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                here = self._check_point(point)
+                yields.append(self._check_point(point))
             for warning in caught:
                 if issubclass(warning.category, UserWarning):
                     self._warn(str(warning.message))
-            metrics = here if metrics is None else metrics & here
-        return metrics or set()
+        for key, reason in self.skipped.items():
+            if not any(key in here for here in yields):
+                raise ConfigError(reason)
+            self._warn(f"evals.{key}: left out where it does not apply, {reason}")
+        return set.intersection(*(set().union(*here.values()) for here in yields))
 
-    def _check_point(self, point: Mapping[str, Any]) -> set[str]:
+    def _check_point(self, point: Mapping[str, Any]) -> dict[str, set[str]]:
+        """The metrics of every evaluation that applies at a point."""
         where = ", ".join(f"{key}={value}" for key, value in point.items())
         try:
             resolved = self.resolve(point, self.sweep.seed)
@@ -178,14 +186,28 @@ class Plan:
                 read_meta(Path(resolved.init))
             with torch.device("meta"):
                 method = resolved.build_method(spec)
-            names: set[str] = set()
-            for applied in self._evaluations:
-                found = (method.parts, capabilities_of(method))
-                check(applied.module, applied.config, spec, *found)
-                names.update(metric_names(applied.module, applied.key, applied.config, spec, *found))
         except ConfigError as error:
             raise ConfigError(f"{error} (at {where})") from None
+        found, names = (method.parts, capabilities_of(method)), dict[str, set[str]]()
+        for applied in self._evaluations:
+            try:
+                _check_inputs(applied, names)
+                names[applied.key] = set(metric_names(applied.module, applied.key, applied.config, spec, *found))
+            except ConfigError as error:
+                self.skipped.setdefault(applied.key, f"{error} (at {where})")
         return names
+
+    def _applicable(self, resolved: Resolved, spec: Spec) -> list[Applied]:
+        """The evaluations without those that do not apply to this configuration."""
+        with torch.device("meta"):
+            method = resolved.build_method(spec)
+        kept: dict[str, Applied] = {}
+        for applied in self._evaluations:
+            with suppress(ConfigError):
+                _check_inputs(applied, kept)
+                check(applied.module, applied.config, spec, method.parts, capabilities_of(method))
+                kept[applied.key] = applied
+        return list(kept.values())
 
     def _check_training(self, train: TrainConfig, items: int) -> None:
         steps_per_epoch(items, train)
@@ -341,6 +363,13 @@ def _ordered(evaluations: list[Applied]) -> list[Applied]:
             raise ConfigError(f"evals: {sorted(set(keys) - set(ordered))} wait for each other")
         ordered.update({applied.key: applied for applied in free})
     return list(ordered.values())
+
+
+def _check_inputs(applied: Applied, there: Container[str]) -> None:
+    """Refuse an evaluation that reads another one's result where that one does not apply."""
+    for needed in applied.module.NEEDS.after:
+        if needed not in there:
+            raise ConfigError(f"{applied.key}: reads the result of '{needed}', which does not apply")
 
 
 def _when(conditions: Mapping[str, Any]) -> str:

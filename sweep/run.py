@@ -250,4 +250,4 @@ def _unfinished(plan: Any, records: Records) -> bool:
     if len(records.configurations) < plan.sweep.budget.trials:
         return True
     names = {trial.name for trial in records.trials.values() if trial.stage == "evaluation"}
-    return not set(plan.sweep.evals) <= names
+    return not set(plan.sweep.evals) - set(plan.skipped) <= names

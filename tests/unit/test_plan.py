@@ -88,9 +88,25 @@ def test_identity_of_an_evaluation(plan: Plan, monkeypatch: pytest.MonkeyPatch) 
 def test_metrics_are_those_every_point_yields(plan: Plan) -> None:
     assert "linear/all/val/top1" in plan.metrics
     assert "transform_parameter/group/test/rot_r2" in plan.metrics
-    with_none = with_settings(small(), {"space.method.bins": {"choice": [0, 8]}}, "test")
     with pytest.raises(ConfigError, match=r"equivariance_roll: needs 'roll' capability.*\(at .*method\.bins=0"):
-        Plan(with_none, None)
+        Plan(with_settings(small(), {"known": [], "space.method.bins": {"choice": [0]}}, "test"), None)
+
+
+def test_an_evaluation_is_left_out_where_it_does_not_apply_and_the_plan_says_so() -> None:
+    settings = {"space.method.bins": {"choice": [0, 8]}, "evals.reconstruction": {}, "evals.controlled_generation": {}}
+    some = Plan(with_settings(small(), settings, "test"), None)
+    said = "\n".join(some.warnings)
+    assert "evals.equivariance_roll: left out where it does not apply, equivariance_roll: needs 'roll'" in said
+    assert "equivariance_roll/all/val/margin" not in some.metrics, "not all configurations yield it"
+    ids = {}
+    for bins in (0, 8):
+        config = some.pretraining({**POINT, "method.bins": bins}, seed=0)[1]
+        ids[bins] = {node.key: node.id_of("parent", 2) for node in some.evaluations(config)}
+    assert set(ids[0]) == {"linear", "knn", "transform_parameter", "reconstruction"}
+    assert set(ids[8]) == set(some.sweep.evals)
+    with_objective = {**settings, "objectives": ["max equivariance_roll/all/val/margin"]}
+    with pytest.raises(ConfigError, match="no evaluation yields it"):
+        Plan(with_settings(small(), with_objective, "test"), None)
 
 
 def test_a_corner_that_cannot_be_built_is_named() -> None:

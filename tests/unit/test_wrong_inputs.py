@@ -243,7 +243,7 @@ SHEETS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"evals": {"linear": {"parts": ["all", "gruop"]}}}, ("linear", "no part 'gruop'", "'group'"),
     ),
     "evaluation of a transform that is not there": (
-        {"evals": {"linear": {}, "transform_parameter": {"transforms": ["fli"]}}}, ("transform_parameter", "'fli'"),
+        {"evals": {"linear": {}, "transform_parameter": {"transforms": ["flo"]}}}, ("transform_parameter", "'flo': no such transform"),
     ),
     "evaluation without its capability": (
         {"method": "simclr", "base": {**SHEET["base"], "method": {"head_hidden": 16}}, "evals": ["linear",
@@ -521,7 +521,7 @@ def test_evaluating_what_is_no_checkpoint(place: Path, checkpoint: Path, refused
     refused("eval", "encoder", "linear", "--set", "knn.k=3", says=("--set knn.k", "not among"))
     refused("eval", "encoder", "linear", "--set", "parts=[gruop]", says=("linear", "'gruop'", "'group'"))
     refused("eval", "encoder", "linear", "--out", "encoder/meta.json", says=("meta.json", "Not a directory"))
-    refused("eval", "encoder", "transform_parameter", "--set", "transforms=[fli]", says=("transform_parameter", "fli"))
+    refused("eval", "encoder", "transform_parameter", "--set", "transforms=[flo]", says=("transform_parameter", "flo"))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "meta.json"])
