@@ -1,0 +1,69 @@
+"""DUET on CIFAR-10 with the scale of the crop as its group, by its own parameter and by a corrected one.
+
+    sweep run duet_crop --data-root DIR                 DIR holds cifar-10-batches-py; `sweep data cifar` fetches it
+    sweep run duet_crop --data-root DIR --smoke         2 configurations, 600 images, 2 epochs, a narrow encoder
+
+DUET's parameter of a crop is one side of a box of varying aspect over the *output* size: it is only loosely the scale,
+and may be negative. `mode: corrected` is the side of a square of equal area over the input's. Searches both, with
+lambda, the bins, the width of the Gaussian target and the smallest crop, against a linear probe on the class and the R2
+of the parameter. Tried first are the defaults of DUET's code.
+
+Time: the smoke run takes about 2 minutes on 2 cores. The full run needs GPUs, see `resources`; it was not run. It costs
+as much as `duet_rotation`, half of it with 400 epochs.
+
+Result: not measured at full size. The smoke run shows only that everything works.
+"""
+
+from sweep.space import Choice, Float
+from sweep.spec import Budget, Resources, Search, StageResources, Stopping, Sweep
+
+FIRST = {"method.lambda": 10.0, "method.bins": 8, "method.sigma": 0.2, "views.options.sca.scale_min": 0.2}
+
+SWEEP = Sweep(
+    name="duet_crop",
+    description="a group of crop scales, by two parameters, against class accuracy and scale R2",
+    method="duet",
+    data="cifar",
+    base={
+        "method": {"encoder": {"name": "cifar10_resnet32"}, "equi_tx": ["sca"], "target": "ga"},
+        "data.variant": "cifar10",
+        "views": {"tx": ["sca", "fli", "jit", "gra"], "center_crop": True},
+        "train": {"epochs": 400, "warmup_epochs": 10, "batch_size": 1024, "lr": 4e-4, "checkpoint_every": 10},
+    },
+    space={
+        "method.lambda": Float(0.1, 1e4, log=True, also=(0.0,)),
+        "method.bins": Choice([4, 8, 16]),
+        "method.sigma": Float(0.07, 0.5, log=True),
+        "views.options.sca.scale_min": Float(0.08, 0.6, log=True),
+        "views.options.sca.mode": Choice(["faithful", "corrected"]),
+    },
+    known=(
+        {**FIRST, "views.options.sca.mode": "faithful"},
+        {**FIRST, "views.options.sca.mode": "corrected"},
+    ),
+    objectives=("max linear/all/val/top1", "max transform_parameter/all/val/sca_r2"),
+    evals={
+        "linear": {"parts": ["all", "content"]},
+        "knn": {},
+        "transform_parameter": {"parts": ["*"], "transforms": ["sca"]},
+        "group_calibration": {},
+        "collapse": {},
+    },
+    rungs=(0.1, 0.3),
+    stop=Stopping(rule="asha", reduction=3, min_trials=4),
+    search=Search(startup=10),
+    budget=Budget(trials=30),
+    # CPUs alone, so that it starts anywhere. With GPUs: --set resources.pretrain.gpu=1 --set train.precision=bf16
+    resources=StageResources(pretrain=Resources(cpu=1, gpu=0)),
+    smoke={
+        "budget.trials": 2,
+        "method.encoder.name": "narrow_cifar10_resnet8",
+        "method.head_hidden": 64,
+        "method.head_out": 32,
+        "data.limit": 600,
+        "train.epochs": 2,
+        "train.warmup_epochs": 1,
+        "train.batch_size": 128,
+        "rungs": [0.5],
+    },
+)
