@@ -243,7 +243,7 @@ SHEETS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"evals": {"linear": {"parts": ["all", "gruop"]}}}, ("linear", "no part 'gruop'", "'group'"),
     ),
     "evaluation of a transform that is not there": (
-        {"evals": {"linear": {}, "transform_parameter": {"transforms": ["flo"]}}}, ("transform_parameter", "'flo': no such"),
+        {"evals": {"linear": {}, "transform_parameter": {"transforms": ["flo"]}}}, ("transform_parameter", "'flo': no"),
     ),
     "evaluation without its capability": (
         {"method": "simclr", "base": {**SHEET["base"], "method": {"head_hidden": 16}}, "evals": ["linear",
