@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-smoke test test-slow test-cluster lint format bench clean
+.PHONY: docs/options.md setup demo demo-smoke test test-slow test-cluster lint format bench clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,12 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# the table of every option, from the options themselves
+docs/options.md: $(STAMP)
+	@printf '# Every option\n\nWritten by `make docs/options.md` from `sweep ls -v`: name, default, range, meaning with its unit and origin.\n\n```\n' > $@.tmp
+	@$(BIN)/sweep ls -v >> $@.tmp
+	@printf '```\n' >> $@.tmp && mv $@.tmp $@
 
 bench: $(STAMP)
 	$(BIN)/python tests/bench/run.py $(ARGS)

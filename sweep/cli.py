@@ -81,10 +81,10 @@ class UserError(Exception):
 
 @app.command()
 def ls(
-    kind: Annotated[str | None, typer.Argument(help="methods, datasets, evaluations or spaces")] = None,
+    kind: Annotated[str | None, typer.Argument(help="methods, datasets, evaluations, spaces, ...")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="with every option, default and range")] = False,
 ) -> None:
-    """What exists: methods, data sets, evaluations, search spaces."""
+    """What exists: methods, data sets, evaluations, search spaces, transforms, settings of training and sweep."""
     from sweep.listing import listing
 
     for line in listing(kind, verbose):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from datasets.config import ConfigError, near
 from trainables.core.load import NOT_A_NAME, PACKAGE, ROOT, Kind, load, names
 
 KINDS: dict[str, Kind] = {"methods": "method", "datasets": "dataset", "evaluations": "evaluation", "spaces": "space"}
+SETTINGS = {  # what belongs to no one module -> (where its class is, what it is)
+    "train": ("trainables.core.config", "TrainConfig", "how a pretraining is trained, whatever the method: train.KEY"),
+    "views": ("datasets.views", "ViewsConfig", "how views are made of an item: views.KEY, views.options.CODE.KEY"),
+    "sweep": ("sweep.spec", "Sweep", "a sweep itself: KEY, such as budget.trials"),
+}
+TITLES = (*KINDS, "transforms", "settings")
 
 
 def listing(kind: str | None, verbose: bool = False) -> Iterator[str]:
@@ -21,8 +28,8 @@ def listing(kind: str | None, verbose: bool = False) -> Iterator[str]:
     Raises:
         ConfigError: no such kind.
     """
-    if kind is not None and kind not in KINDS:
-        raise ConfigError(f"ls {kind}: no such kind{near(kind, list(KINDS))}")
+    if kind is not None and kind not in TITLES:
+        raise ConfigError(f"ls {kind}: no such kind{near(kind, list(TITLES))}")
     for title, one in KINDS.items():
         if kind not in (None, title):
             continue
@@ -31,6 +38,43 @@ def listing(kind: str | None, verbose: bool = False) -> Iterator[str]:
             yield f"  {name:24}{summary(ROOT / PACKAGE[one].replace('.', '/') / f'{name}.py')}"
             if verbose and one != "space":
                 yield from (f"      {line}" for line in options(one, name))
+    if kind in (None, "transforms"):
+        yield from _transforms(verbose)
+    if kind in (None, "settings"):
+        yield from _settings(verbose)
+
+
+def _transforms(verbose: bool) -> Iterator[str]:
+    """Codes of a stack, read from the classes that have one."""
+    yield "transforms"
+    for path in sorted((ROOT / "datasets" / "transforms").glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            code = _code(node)
+            if not code:
+                continue
+            first = (ast.get_docstring(node) or "").split("\n")[0].removeprefix(f"`{code}`: ")  # type: ignore[arg-type]
+            yield f"  {code:24}{first.rstrip('.')}"
+            if verbose:
+                from datasets.transforms.load import find
+
+                yield from (f"      {line}" for line in _fields(find(code).Config, ""))
+
+
+def _code(node: ast.stmt) -> str:
+    """The code that a transform's class says, "" of anything else."""
+    for inner in node.body if isinstance(node, ast.ClassDef) else ():
+        if isinstance(inner, ast.Assign) and ast.unparse(inner.targets[0]) == "code":
+            return str(ast.literal_eval(inner.value))
+    return ""
+
+
+def _settings(verbose: bool) -> Iterator[str]:
+    yield "settings"
+    for name, (module, kind, what) in SETTINGS.items():
+        yield f"  {name:24}{what}"
+        if verbose:
+            config = getattr(importlib.import_module(module), kind)
+            yield from (f"      {line}" for line in _fields(config, ""))
 
 
 def summary(path: Path) -> str:

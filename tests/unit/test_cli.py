@@ -16,13 +16,14 @@ import pytest
 from graphs import World, sweep_of
 
 from datasets.config import ConfigError
+from datasets.transforms.load import shipped
 from sweep import cli
 from sweep.cli import app, run_command
 from sweep.console import Watch
 from sweep.folder import create, default_directory, is_busy, lock
 from sweep.ledger import Ledger
 from sweep.records import LEDGER, MANIFEST, load
-from trainables.core.load import names
+from trainables.core.load import ROOT, names
 
 Run = Callable[..., str]
 
@@ -113,6 +114,19 @@ def test_ls_with_options_shows_defaults_and_ranges(run: Run) -> None:
     assert ">= 0" in line
     assert "encoder.name" in "\n".join(lines)
     assert "adamw|sgd" not in "\n".join(lines), "the training section belongs to no method"
+
+
+def test_ls_shows_transforms_and_the_settings_that_belong_to_no_method(run: Run) -> None:
+    codes = {line.split()[0] for line in run("ls", "transforms").splitlines()[1:]}
+    assert codes == set(shipped())
+    settings = run("ls", "settings", "-v")
+    for name in ("warmup_epochs", "center_crop", "limits.epoch_minutes", "budget.device_hours"):
+        assert f"      {name} " in settings
+
+
+def test_the_page_of_all_options_is_what_ls_says(run: Run) -> None:
+    page = (ROOT / "docs" / "options.md").read_text()
+    assert page.split("```\n")[1] == run("ls", "-v"), "`make docs/options.md` writes it again"
 
 
 def test_plan_prices_and_writes_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

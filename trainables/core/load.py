@@ -20,7 +20,7 @@ PACKAGE: dict[Kind, str] = {
 }
 NOT_A_NAME: dict[Kind, set[str]] = {
     "method": set(),
-    "dataset": {"atomic", "base", "config", "files", "memory", "patience", "views"},
+    "dataset": {"atomic", "auxiliary", "base", "channels", "config", "files", "memory", "patience", "views"},
     "evaluation": {"base", "features", "probes"},
     "space": set(),
 }
