@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweep.aim_writer import FOLDER, UI, TrackingError, require, ui_address
 from sweep.records import Records, load
-from sweep.tracking import FOLDER, UI, TrackingError, require, ui_address
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PORT = 43800  # Aim's own

@@ -20,7 +20,7 @@ import aiohttp
 import pytest
 
 from sweep import ui
-from sweep.tracking import ui_address
+from sweep.aim_writer import ui_address
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))  # the sweep made of events is shared with the unit tests
 

@@ -46,10 +46,10 @@ def half_a_record(path: Path, text: str) -> None:
 
 def main() -> None:
     place, count, *arguments = sys.argv[1:]
+    import sweep.aim_writer
     import sweep.driver
     import sweep.folder
     import sweep.ledger
-    import sweep.tracking
 
     number = int(count)
     if place == "ledger":
@@ -59,8 +59,8 @@ def main() -> None:
     elif place == "progress":
         sweep.driver.append_line = at(number, sweep.driver.append_line, half_a_text)  # type: ignore[attr-defined]
     elif place == "aim":
-        write = sweep.tracking.Writer.write
-        sweep.tracking.Writer.write = at(number, write, lambda *a, **k: die())  # type: ignore[method-assign]
+        write = sweep.aim_writer.Writer.write
+        sweep.aim_writer.Writer.write = at(number, write, lambda *a, **k: die())  # type: ignore[method-assign]
     else:
         sys.exit(f"no such place: {place}")
     from sweep.cli import run_command

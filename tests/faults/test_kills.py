@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
 from cheap_sweeps import cheap, command, finish, whole, write
 
+from sweep.aim_writer import summary
 from sweep.dashboard import build_study
 from sweep.ledger import LedgerError
 from sweep.records import NotASweep, load
-from sweep.tracking import summary
 
 
 def lines(directory: Path) -> int:

@@ -15,8 +15,8 @@ import torch
 from cheap_sweeps import HERE, cheap, command, finish, whole, write
 
 from datasets.atomic import replacing
+from sweep.aim_writer import summary
 from sweep.records import load
-from sweep.tracking import summary
 from trainables.evals.base import Features
 from trainables.evals.features import read
 from trainables.evals.features import write as write_features

@@ -16,8 +16,8 @@ from small_clusters import clean, python
 from test_tracking import SyntheticSweep, tracked
 
 from sweep import ui
+from sweep.aim_writer import TrackingError
 from sweep.cli import run_command
-from sweep.tracking import TrackingError
 
 PATIENCE = 180.0  # seconds; Aim imports for some 10 s, on a busy machine much longer
 

@@ -64,7 +64,7 @@ def test_ray_is_imported_in_the_worker_and_the_driver_alone() -> None:
 
 
 def test_aim_is_imported_where_it_is_written_and_served_alone() -> None:
-    assert files_that_import("aim") <= {"sweep/tracking.py", "sweep/ui.py"}
+    assert files_that_import("aim") <= {"sweep/aim_writer.py", "sweep/ui.py"}
 
 
 def test_methods_and_data_do_not_know_the_search() -> None:

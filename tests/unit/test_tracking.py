@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweep.aim_writer import TrackingError, Writer, summary
 from sweep.ledger import Event, Ledger
 from sweep.pages import pages, plotly_json
 from sweep.records import Records, load
-from sweep.tracking import Tracker, TrackingError, Writer, rebuild, summary
+from sweep.tracking import Tracker, rebuild
 
 SPACE = {
     "method.lambda": {"kind": "float", "low": 0.1, "high": 1e4, "log": True},

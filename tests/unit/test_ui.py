@@ -20,9 +20,10 @@ from test_tracking import SyntheticSweep, tracked, wait_for
 
 from datasets.config import ConfigError
 from sweep import ui
+from sweep.aim_writer import TrackingError, ui_address
 from sweep.dashboard import build_study, export_journal
 from sweep.records import load
-from sweep.tracking import TrackingError, rebuild, ui_address
+from sweep.tracking import rebuild
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 from sweep import ui
+from sweep.aim_writer import ui_address
 from sweep.records import load
 from sweep.run import run
 from sweep.spec import Sweep
-from sweep.tracking import ui_address
 
 PAGE = 45  # runs that the interface asks for first
 

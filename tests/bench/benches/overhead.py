@@ -16,10 +16,11 @@ import torch
 
 from benches.rows import Row
 from benches.sweeps import begun, clocked, events, no_op
+from sweep.aim_writer import TrackingError, summary
 from sweep.records import load
 from sweep.run import run
 from sweep.spec import Sweep
-from sweep.tracking import TrackingError, rebuild, summary
+from sweep.tracking import rebuild
 from trainables.core.config import resolve
 from trainables.core.fit import Silent, fit
 
