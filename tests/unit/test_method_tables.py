@@ -1,0 +1,37 @@
+"""The tables of `docs/methods` name files and tests that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from trainables.core.load import ROOT
+
+TABLES = sorted((ROOT / "docs" / "methods").glob("*.md"))
+TEST = re.compile(r"`((?:unit|golden|distributed|contracts|e2e|faults)/\w+\.py)(?:::(\w+))?`")
+CODE = re.compile(r"`((?:trainables|datasets|sweep)/[\w/]+\.py)(?:::(\w+))?")
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: path.stem)
+def test_what_a_table_names_is_there(table: Path) -> None:
+    text = table.read_text()
+    tests, places = TEST.findall(text), CODE.findall(text)
+    assert len(tests) > 20
+    for file, name in [*((f"tests/{file}", name) for file, name in tests), *places]:
+        assert (ROOT / file).exists(), f"{table.name}: {file}"
+        source = (ROOT / file).read_text()
+        assert not name or re.search(rf"(def|class) {name}\b", source), f"{table.name}: {file} has no {name}"
+
+
+def test_every_row_of_duet_is_in_its_table() -> None:
+    text = (ROOT / "docs" / "methods" / "duet.md").read_text()
+    rows = {
+        number
+        for first, last in re.findall(r"DU-(\d+)(?:\.\.(\d+))?", text)
+        for number in range(int(first), int(last or first) + 1)
+    }
+    kept_free = {18, 19, 59}
+    assert rows | kept_free >= set(range(1, 68))
+    assert all(f"| DU-E{number} |" in text for number in range(1, 8))
