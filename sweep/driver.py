@@ -119,7 +119,8 @@ class Driver:
                     self._tune_to_the_end(storage)
         finally:
             shutil.rmtree(storage, ignore_errors=True)
-            self.guard.reap()
+            with suppress(Exception):  # where Ray itself is gone there is nothing to give back
+                self.guard.reap()
             self._clear_stop()
         if self.broken is not None:
             raise self.broken
