@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from datasets.config import ConfigError, near
 from trainables.core.load import NOT_A_NAME, PACKAGE, ROOT, Kind, load, names
 
 KINDS: dict[str, Kind] = {"methods": "method", "datasets": "dataset", "evaluations": "evaluation", "spaces": "space"}
-SETTINGS = {  # what belongs to no one module -> (where its class is, what it is)
-    "train": ("trainables.core.config", "TrainConfig", "how a pretraining is trained, whatever the method: train.KEY"),
-    "views": ("datasets.views", "ViewsConfig", "how views are made of an item: views.KEY, views.options.CODE.KEY"),
-    "sweep": ("sweep.spec", "Sweep", "a sweep itself: KEY, such as budget.trials"),
+SETTINGS = {  # what belongs to no one module
+    "train": "how a pretraining is trained, whatever the method: train.KEY",
+    "views": "how views are made of an item: views.KEY, views.options.CODE.KEY",
+    "sweep": "a sweep itself: KEY, such as budget.trials",
 }
 TITLES = (*KINDS, "transforms", "settings")
 
@@ -70,11 +69,19 @@ def _code(node: ast.stmt) -> str:
 
 def _settings(verbose: bool) -> Iterator[str]:
     yield "settings"
-    for name, (module, kind, what) in SETTINGS.items():
+    for name, what in SETTINGS.items():
         yield f"  {name:24}{what}"
         if verbose:
-            config = getattr(importlib.import_module(module), kind)
-            yield from (f"      {line}" for line in _fields(config, ""))
+            yield from (f"      {line}" for line in _fields(_config_of(name), ""))
+
+
+def _config_of(setting: str) -> type[BaseModel]:
+    from datasets.views import ViewsConfig
+    from sweep.spec import Sweep
+    from trainables.core.config import TrainConfig
+
+    configs: dict[str, type[BaseModel]] = {"train": TrainConfig, "views": ViewsConfig, "sweep": Sweep}
+    return configs[setting]
 
 
 def summary(path: Path) -> str:
