@@ -14,8 +14,9 @@ as much as `duet_rotation`, half of it with 400 epochs.
 Result: not measured at full size. The smoke run shows only that everything works.
 """
 
+from search_spaces._cifar import RUN, SMOKE
 from sweep.space import Choice, Float
-from sweep.spec import Budget, Resources, Search, StageResources, Stopping, Sweep
+from sweep.spec import Budget, Sweep
 
 FIRST = {"method.lambda": 10.0, "method.bins": 8, "method.sigma": 0.2, "views.options.sca.scale_min": 0.2}
 
@@ -49,21 +50,7 @@ SWEEP = Sweep(
         "group_calibration": {},
         "collapse": {},
     },
-    rungs=(0.1, 0.3),
-    stop=Stopping(rule="asha", reduction=3, min_trials=4),
-    search=Search(startup=10),
     budget=Budget(trials=30),
-    # CPUs alone, so that it starts anywhere. With GPUs: --set resources.pretrain.gpu=1 --set train.precision=bf16
-    resources=StageResources(pretrain=Resources(cpu=1, gpu=0)),
-    smoke={
-        "budget.trials": 2,
-        "method.encoder.name": "narrow_cifar10_resnet8",
-        "method.head_hidden": 64,
-        "method.head_out": 32,
-        "data.limit": 600,
-        "train.epochs": 2,
-        "train.warmup_epochs": 1,
-        "train.batch_size": 128,
-        "rungs": [0.5],
-    },
+    **RUN,
+    smoke=SMOKE,
 )

@@ -12,6 +12,7 @@ Result: not measured in full. Seen so far, mean and deviation of three seeds on 
 accuracy of 0.878 (0.022) and an angle error of 86 degrees (2), chance 90; lambda 1000 has 0.905 (0.003) and 25 (3).
 """
 
+from search_spaces.demo import SWEEP as DEMO
 from sweep.space import Float
 from sweep.spec import Budget, Search, Sweep
 
@@ -20,15 +21,7 @@ SWEEP = Sweep(
     description="class accuracy and angle error against DUET's lambda",
     method="duet",
     data="digits",
-    base={
-        "method.encoder.name": "narrow_cifar10_resnet8",
-        "method.head_hidden": 128,
-        "method.head_out": 64,
-        "method.equi_tx": ["rot"],
-        "method.target": "vm",
-        "views.tx": ["sca", "rot"],
-        "train": {"epochs": 15, "warmup_epochs": 2, "batch_size": 128, "lr": 2e-3, "checkpoint_every": 5},
-    },
+    base=DEMO.base,
     space={"method.lambda": Float(0.1, 1e4, log=True, points=11, also=(0.0,))},
     known=({"method.lambda": 1000.0},),
     objectives=("max linear/all/val/top1", "min transform_parameter/marginal/val/rot_angle_error"),

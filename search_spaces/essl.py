@@ -14,8 +14,9 @@ quarter of the pixels beside two large ones), about a day at a sustained 30 TFLO
 Result: not measured at full size; at small scale see `duet_vs_essl_vs_simclr`.
 """
 
+from search_spaces._cifar import RUN, SMOKE
 from sweep.space import Choice, Float
-from sweep.spec import Budget, Resources, Search, StageResources, Stopping, Sweep
+from sweep.spec import Budget, Sweep
 
 SWEEP = Sweep(
     name="essl",
@@ -40,22 +41,7 @@ SWEEP = Sweep(
     ),
     objectives=("max linear/all/val/top1", "max transform_parameter/all/val/rot_r2"),
     evals={"linear": {}, "knn": {}, "transform_parameter": {"transforms": ["rot", "ron", "fli"]}, "collapse": {}},
-    rungs=(0.1, 0.3),
-    stop=Stopping(rule="asha", reduction=3, min_trials=4),
-    search=Search(startup=10),
     budget=Budget(trials=40),
-    # CPUs alone, so that it starts anywhere. With GPUs: --set resources.pretrain.gpu=1 --set train.precision=bf16
-    resources=StageResources(pretrain=Resources(cpu=1, gpu=0)),
-    smoke={
-        "budget.trials": 2,
-        "method.encoder.name": "narrow_cifar10_resnet8",
-        "method.head_hidden": 64,
-        "method.head_out": 32,
-        "method.predictor_hidden": 64,
-        "data.limit": 600,
-        "train.epochs": 2,
-        "train.warmup_epochs": 1,
-        "train.batch_size": 128,
-        "rungs": [0.5],
-    },
+    **RUN,
+    smoke={**SMOKE, "method.predictor_hidden": 64},
 )
