@@ -270,13 +270,14 @@ class Driver:
     def _outcome(self, tune_id: str, job: Job) -> dict[str, Any]:
         """How a job ended: its own last word, or what is known of a process without one."""
         found = self.outcomes.pop(tune_id, None)
-        killed, place = self.guard.verdicts.pop(tune_id, ""), self.places.pop(tune_id, "")
+        place = self.places.pop(tune_id, "")
         if found is None:
-            kind, reason = ("died", killed) if killed else explain_death(self.guard.error_of(tune_id))
+            kind, reason = self.guard.fate(tune_id)
             found = {"kind": kind, "reason": reason, "log": self._last_lines(job)}
             place = place or self.guard.place_of(tune_id)  # it may have died before its first word
-        elif found["kind"] == "error" and explain_death(found["reason"])[0] == "lost":
-            found = {**found, "kind": "lost"}  # a worker group that lost one of its nodes raises
+        elif found["kind"] == "error" and self.guard.is_node_lost(tune_id, found["reason"]):
+            # a worker group that lost one of its nodes raises, and so may a process on a node that goes down
+            found = {**found, "kind": "lost"}
         wrong = differences(found.pop("built", {}), self.records.trials[job.trial].config)
         if wrong:
             found = {"kind": "error", "reason": f"the worker built something else than it was asked for: {wrong}"}

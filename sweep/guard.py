@@ -38,7 +38,7 @@ class Guard:
         self._groups: dict[str, str] = {}  # Tune's trial id -> placement group of its workers
         self._grouped = False  # whether there are worker groups at all
         self._told: set[str] = set()
-        self._errors: dict[str, str] = {}  # Tune's trial id -> what Ray says
+        self._failed: dict[str, tuple[str, Any]] = {}  # Tune's trial id -> what Ray says, the process
         self._looked = -LOOK
 
     def begin(self, tune_id: str, job: Job, trial: Any, grouped: bool = False) -> None:
@@ -62,25 +62,49 @@ class Guard:
         self._running.pop(tune_id, None)
         self._told.discard(tune_id)
         self._groups.pop(tune_id, None)
+        self._failed.pop(tune_id, None)
+        self.verdicts.pop(tune_id, None)
 
-    def failed(self, trial: Any) -> None:
-        """Tune says that a trial's process has failed; what Ray says of it stands in a file."""
+    def failed(self, trial: Any, actor: Any) -> None:
+        """Tune says that a trial's process has failed, perhaps before it began; what Ray says of it stands in a file.
+
+        `actor`: that process, None if it never was one.
+        """
+        said = ""
         with suppress(OSError, TypeError):  # there is no file, or no name of one
             said = Path(trial.error_file).read_text()
-            actor = self._running.get(trial.trial_id, (None, None))[1]
-            # Ray hears of a closed connection first, whether a process or its whole node is gone
-            if "unavailable" in said and actor is not None and nodes.is_node_dead(nodes.node_of(actor)):
-                said += "\nThe actor's node has died."
-            self._errors[trial.trial_id] = said
+        self._failed[trial.trial_id] = (said, actor)
 
-    def error_of(self, tune_id: str) -> str:
-        """What Ray says of a process that ended without a word."""
-        return self._errors.pop(tune_id, "")
+    def fate(self, tune_id: str) -> tuple[str, str]:
+        """(kind of outcome, reason) of a process that ended without a word."""
+        if tune_id in self.verdicts:
+            return "died", self.verdicts.pop(tune_id)
+        said = self._failed.get(tune_id, ("", None))[0]
+        kind, reason = explain_death(said)
+        # Ray hears of a closed connection first, whether a process or its whole node is gone
+        if reason != NO_MEMORY and self.is_node_lost(tune_id, said, patience=1):
+            return "lost", NODE_LOST
+        return kind, reason
+
+    def is_node_lost(self, tune_id: str, said: str, patience: float = 0) -> bool:
+        """Whether the node is gone where its process was, by what was said of its end or since it does not answer.
+
+        `patience`: seconds before the question, since a machine that goes down ends its processes one after another.
+        """
+        if explain_death(said)[0] == "lost":
+            return True
+        actor = self._actor(tune_id)
+        node = nodes.node_of(actor) if actor is not None else ""
+        return bool(node) and nodes.is_node_dead(node, patience)
 
     def place_of(self, tune_id: str) -> str:
         """The address of the node where its process is or was, "" if that is not known."""
-        actor = self._running.get(tune_id, (None, None))[1]
+        actor = self._actor(tune_id)
         return nodes.address_of(actor) if actor is not None else ""
+
+    def _actor(self, tune_id: str) -> Any:
+        running = self._running.get(tune_id, (None, None))[1]
+        return running if running is not None else self._failed.get(tune_id, ("", None))[1]
 
     def look(self) -> None:
         """Act on what is wrong; called often, does something every `LOOK` seconds."""
@@ -128,6 +152,8 @@ class Guard:
                 self._leave(job)
 
 
+NO_MEMORY = "out of memory: its process was killed because the memory of its node ran out"
+NODE_LOST = "its node was lost (gone, cut off or taken away)"
 OUT_OF_MEMORY = ("running low on memory", "out of memory", "outofmemory", "out_of_memory")
 NODE_GONE = (
     "node has crashed", "node has died", "node is dead", "node died",
@@ -139,9 +165,9 @@ def explain_death(text: str) -> tuple[str, str]:
     """(kind of outcome, reason) of a process that ended without a word, from what Ray says of it."""
     lower = text.lower()
     if any(sign in lower for sign in OUT_OF_MEMORY):
-        return "died", "out of memory: its process was killed because the memory of its node ran out"
+        return "died", NO_MEMORY
     if any(sign in lower for sign in NODE_GONE):
-        return "lost", "its node was lost (gone, cut off or taken away)"
+        return "lost", NODE_LOST
     last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
     said = f"; Ray says: {last[:200]}" if last else ""
     return "died", f"its process ended without a word (killed, or out of memory){said}"

@@ -48,11 +48,14 @@ def _address(actor: Any) -> dict[str, str]:
     return dict((actors(actor_id=actor._actor_id.hex()) or {}).get("Address", {}))
 
 
-def is_node_dead(node: str) -> bool:
-    """Whether a node is gone: Ray says so, which may take it half a minute, or its daemon no longer answers."""
+def is_node_dead(node: str, patience: float = 0) -> bool:
+    """Whether a node is gone: Ray says so, which may take it half a minute, or its daemon no longer answers.
+
+    `patience`: seconds before the look, since a machine that goes down ends its processes one after another.
+    """
     import ray
 
-    time.sleep(1)  # a machine that goes down ends its processes one after another
+    time.sleep(patience)
     for found in ray.nodes():
         if found["NodeID"] == node and found["Alive"]:
             try:

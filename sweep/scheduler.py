@@ -29,8 +29,8 @@ class Newcomers(FIFOScheduler):
     retries: a trial that has started never waits again.
     """
 
-    def __init__(self, failed: Callable[[Any], None] = lambda trial: None) -> None:
-        """`failed`: is told of a trial with an error before the search algorithm is, with all that Tune knows."""
+    def __init__(self, failed: Callable[[Any, Any], None] = lambda trial, actor: None) -> None:
+        """`failed`: is told of a trial with an error and of its process, before Tune forgets that one."""
         super().__init__()
         self._new: deque[Any] = deque()
         self._failed = failed
@@ -45,7 +45,9 @@ class Newcomers(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """A trial's process has failed, perhaps before it began."""
-        self._failed(trial)
+        manager, tracked = tune_controller._actor_manager, tune_controller._trial_to_actor.get(trial)
+        live = manager._live_actors_to_ray_actors_resources.get(tracked, (None,))  # not public
+        self._failed(trial, live[0])
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The first that has not been given a process; None if there is none."""

@@ -42,13 +42,17 @@ class Owner(Protocol):
 
 
 def run_tune(
-    owner: Owner, storage: Path, needs: Mapping[Stage, dict[str, float]], workers: int, failed: Callable[[Any], None]
+    owner: Owner,
+    storage: Path,
+    needs: Mapping[Stage, dict[str, float]],
+    workers: int,
+    failed: Callable[[Any, Any], None],
 ) -> None:
     """Run one experiment until `owner` has nothing more to do.
 
     Args:
         storage: a folder for what Tune writes. needs: resources of one process, by stage.
-        failed: is told of a trial with an error before `owner` is, with all that Tune knows.
+        failed: is told of a trial with an error, and its process, before `owner` is.
 
     Raises:
         whatever breaks Tune itself; jobs are in the air then.
