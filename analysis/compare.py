@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.chart import Array, Axis, Chart, Heat, Panel, Parallel, Scale, Series, number, parameter_axis
-from analysis.frames import Results, collect, is_test, std
+from analysis.frames import Results, collect, is_test, std, varied
 from analysis.pareto import front, hypervolume, reference_point
 from analysis.style import COLORS, CYCLE, wrapped
 from sweep.records import Records
@@ -108,6 +108,51 @@ def _linear(axis: Axis, places: Array, absent: str = "inactive") -> tuple[Axis, 
         places = np.where(np.isfinite(places), places, below)
         ticks = [(below, absent), *ticks] if len(inside) else [(below, absent)]
     return Axis(axis.label, ticks=ticks), places
+
+
+def configurations_chart(results: Results, metrics: list[str]) -> Chart | None:
+    """One panel a metric, one line a complete configuration, with the values of its seeds; None without a result.
+
+    A configuration is named by what differs from the others.
+    """
+    done = results.finished.iloc[::-1]  # the first on top
+    if not len(done):
+        return None
+    names, places = varied(results), {number_: float(place) for place, number_ in enumerate(done["configuration"])}
+    labels = [
+        f"#{row['configuration']} " + ", ".join(_said(name, row[name]) for name in names if _said(name, row[name]))
+        for row in done.to_dict("records")
+    ]
+    ticks = [(place, wrapped(label, 34)) for place, label in zip(places.values(), labels, strict=True)]
+    axis = Axis(ticks=ticks, limits=(-0.6, len(done) - 0.4))
+    seeds = results.trials[results.trials["configuration"].isin(places) & (results.trials["status"] == "finished")]
+    panels = []
+    for metric in metrics:
+        one = seeds.dropna(subset=[metric])
+        rows = done.dropna(subset=[metric])
+        spread = rows[std(metric)].to_numpy(float)
+        y = np.array([places[number_] for number_ in rows["configuration"]])
+        drawn = [
+            Series(rows[metric].to_numpy(float), y, "mean and deviation over seeds", COLORS["blue"], error_x=spread),
+            Series(one[metric].to_numpy(float), np.array([places[n] for n in one["configuration"]]), "one seed",
+                   COLORS["sky"], size=9, alpha=0.75),
+        ]  # fmt: skip
+        panels.append(Panel(metric, Axis(), axis, drawn))
+    height = 1.0 + 0.36 * len(done)
+    return Chart("Configurations beside each other", panels, min(3, len(panels)), (4.6, height))
+
+
+def _said(name: str, value: Any) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    shown = (
+        " ".join(map(str, value))
+        if isinstance(value, list | tuple)
+        else number(value)
+        if isinstance(value, float)
+        else value
+    )
+    return f"{name.split('#')[0].rsplit('.', 1)[-1]} {shown}"
 
 
 def titles(sweeps: Sequence[Records]) -> list[str]:

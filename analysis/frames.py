@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,29 @@ class Results:
 def is_test(metric: str) -> bool:
     """Whether a metric is of the test split, and so must not be chosen by."""
     return "test" in metric.split("/")
+
+
+def matching(results: Results, patterns: Iterable[str]) -> list[str]:
+    """The metrics that match one of the shell `patterns` (`linear/*/test/top1`), in the patterns' order.
+
+    Raises:
+        ValueError: a pattern that no metric matches.
+    """
+    metrics: dict[str, None] = {}
+    for pattern in patterns:
+        found = fnmatch.filter(results.metrics, pattern)
+        if not found:
+            raise ValueError(
+                f"{pattern}: matches none of the {len(results.metrics)} metrics, such as {results.metrics[0]}"
+            )
+        metrics |= dict.fromkeys(found)
+    return list(metrics)
+
+
+def varied(results: Results) -> list[str]:
+    """The parameters in which complete configurations differ."""
+    done = results.finished
+    return [name for name in results.parameters if done[name].map(str).nunique() > 1]
 
 
 def collect(records: Records) -> Results:

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import pandas as pd
 
 from analysis import compare, curves, importance, paper, pareto
 from analysis.chart import Chart
-from analysis.frames import STATES, Results, collect
+from analysis.frames import STATES, Results, collect, matching
 from analysis.table import Best, best_of, cell, of_results, write
 from sweep.records import Records
 
@@ -40,11 +41,15 @@ pre { background: #f4f4f4; padding: .7rem 1rem; overflow: auto }
 """
 
 
-def charts(results: Results) -> dict[str, Chart]:
-    """Every figure of a sweep by file name; those that need several objectives or a searched parameter only then."""
+def charts(results: Results, metrics: list[str] | None = None) -> dict[str, Chart]:
+    """Every figure of a sweep by file name; those that need several objectives or a searched parameter only then.
+
+    `metrics`: of the panels of `sensitivity` and `configurations`; the latter is drawn only then.
+    """
     found: dict[str, Chart | None] = {"progress": compare.best_so_far(results), "pareto": pareto.chart(results)}
     for name in results.parameters:
-        found[f"sensitivity-{name}"] = curves.sensitivity(results, name)
+        found[f"sensitivity-{name}"] = curves.sensitivity(results, name, metrics)
+    found["configurations"] = compare.configurations_chart(results, metrics) if metrics else None
     found["importance"] = importance.chart(results)
     found["correlation"] = compare.correlation_chart(results)
     found["parallel"] = compare.parallel_chart(results)
@@ -59,15 +64,21 @@ def figures(records: Records) -> dict[str, go.Figure]:
     return {name: interactive.draw(chart) for name, chart in charts(collect(records)).items()}
 
 
-def report(records: Records, out: Path) -> Path:
+def report(records: Records, out: Path, metrics: Sequence[str] = ()) -> Path:
     """Write `report.html`, `table.csv` and `figures/*.png` to the folder `out`; returns the path of the page.
 
     Works for a running sweep too, with what is there. Older figures in `out/figures` are replaced.
+
+    Args:
+        metrics: shell patterns; of the panels of `sensitivity` and `configurations`, which is drawn only then.
+
+    Raises:
+        ValueError: a pattern that no metric matches.
     """
     from analysis import interactive
 
     results = collect(records)
-    drawn = charts(results)
+    drawn = charts(results, matching(results, metrics) or None)
     out.mkdir(parents=True, exist_ok=True)
     _figures(drawn, out / "figures")
     write(of_results(results), out / "table.csv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.frames import STATES, Results, collect, is_test, std
+from analysis.frames import STATES, Results, collect, is_test, matching, std, varied
 from analysis.pareto import UNRANKED, front, ranks
 from sweep.records import Records
 
@@ -171,6 +172,38 @@ def markdown(frame: pd.DataFrame) -> str:
     rows = [[cell(value).replace("|", "\\|") for value in row] for row in frame.itertuples(index=False)]
     lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def chosen(records: Records, patterns: Sequence[str]) -> pd.DataFrame:
+    """A table as papers have it: a row per complete configuration, in the order of their numbers, of text.
+
+    Columns are the parameters that differ, the number of seeds, and the metrics that match one of the shell `patterns`
+    (`linear/*/test/top1`) in the patterns' order, each as "mean +- standard deviation over seeds".
+
+    Raises:
+        ValueError: a pattern that no metric matches.
+    """
+    results = collect(records)
+    metrics, done = matching(results, patterns), results.finished
+    differ = varied(results)
+    rows = [
+        {
+            "configuration": row["configuration"],
+            **{name: cell(row[name]) for name in differ},
+            "seeds": row["seeds"],
+            **{metric: spread(row[metric], row[std(metric)]) for metric in metrics},
+        }
+        for row in done.to_dict("records")
+    ]
+    return pd.DataFrame(rows, columns=["configuration", *differ, "seeds", *metrics])
+
+
+def spread(mean: float, deviation: float) -> str:
+    """A mean with as many digits as its deviation supports: two digits of the deviation."""
+    if _missing(mean) or _missing(deviation) or deviation <= 1e-9 * abs(mean):
+        return cell(mean)
+    digits = min(6, max(0, 1 - int(f"{deviation:.1e}".split("e")[1])))
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def cell(value: Any) -> str:

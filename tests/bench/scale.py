@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from benches import aim_speed
-from benches.logical import FOLDERS, TRIALS, Meter, logical_nodes, metered, sized
+from benches.logical import FOLDERS, Meter, logical_nodes, metered, sized
 
 from sweep.folder import is_behind, size_of, sweep_of
 from sweep.graph import Graph
@@ -33,6 +33,7 @@ from sweep.plan import Plan
 from sweep.records import LEDGER, load
 from sweep.run import run
 from sweep.search import Proposals
+from sweep.spec import Sweep
 
 POINTS = (100, 500, 1000, 2000)
 COLUMNS = (
@@ -48,18 +49,19 @@ def main() -> None:
         place = options.keep or Path(name)
         found: dict[str, Any] = {}
         if options.configurations:
-            found |= without_aim(options.configurations, place / "sweep", address)
+            sweep = sized(options.configurations, options.evaluations)
+            found |= without_aim(sweep, place / "sweep", address)
         if options.aim:
-            found["aim"] = aim_speed.measure(sized(options.aim, "aim"), place / "aim", address)
-    show(found)
+            found["aim"] = aim_speed.measure(sized(options.aim, options.evaluations, "aim"), place / "aim", address)
+    show(found, 1 + options.evaluations)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 
 
-def without_aim(configurations: int, directory: Path, address: str) -> dict[str, Any]:
+def without_aim(sweep: Sweep, directory: Path, address: str) -> dict[str, Any]:
     """The long sweep, and what is done with its folder; growth = driver's CPU time at its end against the 100th."""
     with metered() as meter:
-        run(sized(configurations), directory, address=address, track=False, quiet=True)
+        run(sweep, directory, address=address, track=False, quiet=True)
     rows = driver(meter)
     growth = rows[-1]["cpu_ms"] / rows[0]["cpu_ms"]
     return {"driver": rows, "growth": growth, "folder": folder(directory), "afterwards": afterwards(directory)}
@@ -68,6 +70,7 @@ def without_aim(configurations: int, directory: Path, address: str) -> dict[str,
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configurations", type=int, default=2000, help="of the long sweep, without Aim; 0 = none")
+    parser.add_argument("--evaluations", type=int, default=2, help="of each pretraining")
     parser.add_argument("--nodes", type=int, default=8, help="logical nodes of one CPU each")
     parser.add_argument("--aim", type=int, default=500, help="configurations of a second sweep, with Aim; 0 = none")
     parser.add_argument("--keep", type=Path, help="an empty folder in which the sweeps stay; none = they are deleted")
@@ -126,13 +129,13 @@ def command(*arguments: str | Path) -> None:
     )
 
 
-def show(found: dict[str, Any]) -> None:
-    """The tables of docs/scale.md."""
+def show(found: dict[str, Any], trials: int) -> None:
+    """The tables of docs/scale.md; `trials` of a configuration."""
     if "driver" in found:
         print("\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
         for row in found["driver"]:
-            cpu, wall = row["cpu_ms"] / TRIALS, row["wall_ms"] / TRIALS
-            print(f"| {row['told']:,} | {TRIALS * row['told']:,} | {cpu:.1f} | {wall:.1f} | {row['sampler_ms']:.1f} "
+            cpu, wall = row["cpu_ms"] / trials, row["wall_ms"] / trials
+            print(f"| {row['told']:,} | {trials * row['told']:,} | {cpu:.1f} | {wall:.1f} | {row['sampler_ms']:.1f} "
                   f"| {row['memory_mb']:.0f} |")  # fmt: skip
         print(f"\ngrowth of the driver's CPU time from the first row to the last: {found['growth']:.2f}\n")
     for part in ("folder", "afterwards", "aim"):

@@ -12,7 +12,7 @@ from test_analysis_synthetic import KNN, RANK, ROT, SPACE, TEST, TOP1, Story, du
 
 from analysis import curves
 from analysis.chart import log_ticks, number, parameter_axis
-from analysis.compare import best_so_far, compare, compare_chart, correlation, disagreements
+from analysis.compare import best_so_far, compare, compare_chart, configurations_chart, correlation, disagreements
 from analysis.frames import collect
 from analysis.importance import importance
 from analysis.paper import save
@@ -30,6 +30,20 @@ def study(
     for params, value in points:
         story.finish(story.propose(params)[0], [{Y: value}])
     return story.records
+
+
+def test_configurations_stand_beside_each_other_named_by_what_differs(tmp_path: Path) -> None:
+    records = study(tmp_path, {"method.lambda": {"kind": "float", "low": 1, "high": 1e4, "log": True}},
+                    [({"method.lambda": 1.0}, 0.5), ({"method.lambda": 100.0}, 0.75)])  # fmt: skip
+    chart = configurations_chart(collect(records), [Y])
+    assert chart is not None
+    (panel,) = chart.panels
+    named = {text: place for place, text in panel.y.ticks or []}
+    assert named["#0 lambda 1"] > named["#1 lambda 100"], "the first is on top"
+    values = dict(zip(panel.series[0].y, panel.series[0].x, strict=True))
+    assert values[named["#0 lambda 1"]] == 0.5 and values[named["#1 lambda 100"]] == 0.75
+    report(records, tmp_path / "report", ["linear/*/val/*"])
+    assert (tmp_path / "report" / "figures" / "configurations.png").exists()
 
 
 # -- axes -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from test_analysis_synthetic import RANK, ROT, SPACE, TEST, TOP1, Story, duet, fail, objective
 
 from analysis.frames import collect, std
-from analysis.table import best, markdown, table, write
+from analysis.table import best, chosen, markdown, spread, table, write
 
 LINE = {"method.lambda": SPACE["method.lambda"]}
 
@@ -35,6 +35,29 @@ def test_a_configuration_has_mean_and_sample_deviation_over_seeds(tmp_path: Path
     assert frame[std(TOP1)].tolist() == pytest.approx([0.0, 0.1])
     assert frame["seeds"].tolist() == [3, 3]
     assert frame["seconds"].tolist() == pytest.approx([3 * 243.0] * 2)
+
+
+def test_a_table_as_papers_have_it(tmp_path: Path) -> None:
+    story = line(tmp_path, [[0.5, 0.6, 0.7], [0.8, 0.8, 0.8]])
+    frame = chosen(story.records, [TEST, "linear/*/val/*"])
+    assert list(frame.columns) == ["configuration", "method.lambda", "seeds", TEST, TOP1]
+    assert frame[TOP1].tolist() == ["0.60 ± 0.10", "0.8"]
+    assert frame["configuration"].tolist() == [0, 1]
+    with pytest.raises(ValueError, match="nothing/\\*: matches none of the 2 metrics"):
+        chosen(story.records, ["nothing/*"])
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "text"),
+    [
+        (86.2134, 2.071, "86.2 ± 2.1"),
+        (0.9051, 0.00309, "0.9051 ± 0.0031"),
+        (1234.5, 210.0, "1234 ± 210"),
+        (0.5, 0, "0.5"),
+    ],
+)
+def test_a_mean_has_the_digits_that_its_deviation_supports(mean: float, deviation: float, text: str) -> None:
+    assert spread(mean, deviation) == text
 
 
 def test_a_failed_seed_of_a_complete_configuration_does_not_enter_the_mean(tmp_path: Path) -> None:

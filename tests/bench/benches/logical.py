@@ -26,20 +26,17 @@ from sweep.spec import Sweep
 
 BENCH = Path(__file__).parents[1]
 FOLDERS = (str(BENCH), str(BENCH.parent / "e2e"))  # where the cheap modules lie
-TRIALS = 3  # of a configuration: one pretraining, two evaluations
 
 
-def sized(configurations: int, name: str = "scale") -> Sweep:
-    """Next to no compute, results of a usual size: 30 epochs of 12 metrics, 3 checkpoints, 40 downstream metrics in
-    two evaluations, one of which leaves a table of 20 kB."""
+def sized(configurations: int, evaluations: int = 2, name: str = "scale") -> Sweep:
+    """Next to no compute, results of a usual size: 30 epochs of 12 metrics, 3 checkpoints, 20 metrics an evaluation,
+    the first of which leaves a table of 20 kB."""
+    others = {f"other_{number}": {"name": "benches.sized_score"} for number in range(1, evaluations)}
     return cheap(
         name=name,
         method="benches.sized_method",
         base={"train": {"epochs": 30, "warmup_epochs": 0, "batch_size": 8, "checkpoint_every": 10, "lr": 0.01}},
-        evals={
-            "good": {"name": "benches.sized_score", "table": 20_000},
-            "other": {"name": "benches.sized_score"},
-        },
+        evals={"good": {"name": "benches.sized_score", "table": 20_000}, **others},
         budget={"trials": configurations},
         search={"sampler": "auto"},
     )

@@ -1,0 +1,176 @@
+"""The verbs that read, evaluate, export, show and clean what a sweep left; heavy imports are inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweep.command import NONE, Dir, Root, UserError, user
+
+app = typer.Typer()
+Metrics = Annotated[
+    list[str], typer.Option("--metric", metavar="PATTERN", help="only these metrics, such as 'linear/*/test/top1'")
+]
+
+
+@app.command()
+def table(
+    directory: Dir,
+    by: Annotated[str, typer.Option(help="configuration, trial or evaluation")] = "configuration",
+    out: Annotated[Path | None, typer.Option(help="every column, into a .csv, .parquet, .md or .json file")] = None,
+    wide: Annotated[bool, typer.Option("--all", help="every column, as Markdown")] = False,
+    metric: Metrics = NONE,
+) -> None:
+    """The results as a table; with --metric as papers have it: mean and deviation over seeds in one cell."""
+    from analysis.table import chosen, markdown, write
+    from analysis.table import table as make
+    from sweep.records import load
+    from sweep.report import front
+
+    if by not in ("configuration", "trial", "evaluation"):
+        raise UserError(f"--by {by}: choose configuration, trial or evaluation")
+    if metric and by != "configuration":
+        raise UserError(f"--by {by}: --metric shows configurations; leave one of the two out")
+    records = load(directory)
+    frame = user(chosen, records, metric) if metric else make(records, by)  # type: ignore[arg-type]
+    if out is not None:
+        print(user(write, frame, out))
+    elif wide or metric or by == "evaluation" or not len(frame):
+        print(markdown(frame))
+    else:
+        for line in front(records, frame, ("state",) if by == "configuration" else ("trial", "seed", "status")):
+            print(line)
+
+
+@app.command()
+def best(
+    directory: Dir,
+    wide: Annotated[bool, typer.Option("--all", help="every column, as Markdown")] = False,
+) -> None:
+    """The best configuration, or the Pareto front of several objectives."""
+    from analysis.table import best as find
+    from analysis.table import markdown
+    from sweep.records import load
+    from sweep.report import front
+
+    records = load(directory)
+    found = find(records)
+    if len(found.frame):
+        for line in [markdown(found.frame)] if wide else front(records, found.frame, ("trials",)):
+            print(line)
+    for note in found.notes:
+        print(f"note: {note}")
+
+
+@app.command()
+def explain(
+    directory: Dir,
+    metric: Annotated[str, typer.Argument(help="such as linear/all/val/top1")],
+    trial: Annotated[str, typer.Argument(help="id of a trial, or its beginning")],
+) -> None:
+    """Where one number comes from, and the command that makes it again."""
+    from analysis.explain import explain as trace
+    from analysis.explain import text
+    from sweep.records import load
+
+    print(text(user(trace, load(directory), metric, trial)))
+
+
+@app.command()
+def report(
+    directory: Dir,
+    out: Annotated[Path | None, typer.Option(help="default DIR/report")] = None,
+    metric: Metrics = NONE,
+) -> None:
+    """All figures as PNG and one HTML page."""
+    from analysis.report import report as write
+    from sweep.records import load
+
+    print(user(write, load(directory), out or directory / "report", metric))
+
+
+@app.command("eval")
+def eval_(
+    checkpoint: Annotated[Path, typer.Argument(help="folder of a checkpoint or of an exported model")],
+    evaluations: Annotated[list[str], typer.Argument(help="names of evaluations")],
+    sets: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="an option, such as parts=[group] or linear.limit=9")
+    ] = NONE,
+    data_root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of features and artifacts; default beside the checkpoint")
+    ] = None,
+) -> None:
+    """Evaluate any checkpoint, without a sweep."""
+    from sweep.run import root_of
+    from sweep.tools import evaluate_checkpoint
+
+    for line in evaluate_checkpoint(checkpoint, evaluations, sets, root_of(data_root), out):
+        print(line, flush=True)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="folder of a checkpoint, or of a sweep (its best configuration)")],
+    out: Annotated[Path, typer.Argument(help="folder of the exported model")],
+    trial: Annotated[str | None, typer.Option(help="of a sweep: this pretraining trial")] = None,
+) -> None:
+    """Write an encoder as safetensors and JSON, usable without Ray and Aim."""
+    from sweep.tools import export_model
+
+    for line in export_model(source, out, trial):
+        print(line)
+
+
+@app.command()
+def ui(
+    directory: Dir,
+    port: Annotated[int, typer.Option(help="0 = any free one")] = 0,
+    optuna: Annotated[bool, typer.Option("--optuna", help="the Optuna dashboard instead of Aim")] = False,
+) -> None:
+    """Open the sweep in Aim, on ready-made comparisons; on this machine only."""
+    from sweep.records import load
+
+    records = load(directory)
+    if optuna:
+        from sweep.tools import optuna_dashboard
+
+        optuna_dashboard(records, port)
+        return
+    from sweep.ui import serve
+
+    serve(directory, port=port)
+
+
+@app.command()
+def track(
+    directory: Dir,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="make the Aim repository again from the folder")] = False,
+) -> None:
+    """Write the sweep into Aim again, from its folder alone."""
+    from sweep.records import load
+    from sweep.tracking import rebuild as make
+
+    if not rebuild:
+        raise UserError("track: write `sweep track --rebuild DIR`")
+    count = make(directory, load(directory), lambda done, total: print(f"{done}/{total} runs", flush=True))
+    print(f"{count} runs in {directory / 'aim'}")
+
+
+@app.command()
+def clean(
+    directory: Dir,
+    features: Annotated[
+        bool, typer.Option("--features", help="delete cached features; they are computed again")
+    ] = False,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="delete checkpoints of configurations that are not the best")
+    ] = False,
+) -> None:
+    """How much disk a sweep takes, and give some of it back."""
+    from sweep.tools import clean_folder
+
+    for line in clean_folder(directory, features, checkpoints):
+        print(line)
