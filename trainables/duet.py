@@ -61,7 +61,7 @@ Options = Config  # inside the class `Config` is its attribute
 class DUET(TwoViewMethod):
     """Parts: "all" (B, D), "content" (B, K C) or (B, C), "group" (B, K G) marginal probabilities.
 
-    With bins the capabilities "roll", "marginal" and "steer" speak of the first transform unless told which.
+    With bins it has the capabilities "roll", "marginal" and "steer" for each of its transforms.
     """
 
     Config: ClassVar[type[Options]] = Options
@@ -69,14 +69,14 @@ class DUET(TwoViewMethod):
     VERSION: ClassVar[int] = 1
     coefficients: ClassVar[tuple[str, ...]] = ("lambda",)
     bins: int
-    equivariant_to: str
+    equivariant_to: tuple[str, ...]
 
     def __init__(self, cfg: Options, spec: Spec) -> None:
         super().__init__(cfg, spec)
         features, self.codes = self.encoder.features, tuple(cfg.equi_tx)
         self.parts = {"all": features, "content": features}
         if cfg.bins:  # without bins there is nothing to roll: the capabilities are absent
-            self.bins, self.equivariant_to = cfg.bins, self.codes[0]
+            self.bins, self.equivariant_to = cfg.bins, self.codes
             columns = features // (len(self.codes) * cfg.bins)
             kept = 1 if cfg.pool_groups == "joint" else len(self.codes)
             self.parts |= {"content": kept * columns, "group": len(self.codes) * cfg.bins}
@@ -151,19 +151,19 @@ class DUET(TwoViewMethod):
         parts = {"all": z, "content": self.content(z)}
         return {**parts, "group": self.log_marginals(z).exp().flatten(1)} if self.cfg.bins else parts
 
-    def roll(self, z: Tensor, m: int, code: str | None = None) -> Tensor:
+    def roll(self, z: Tensor, m: int, code: str) -> Tensor:
         """(B, D) -> (B, D) with the bins of one transform moved up by m, cyclically: a step of m / G of its range."""
-        index = self.codes.index(code or self.equivariant_to)
+        index = self.codes.index(code)
         moved = as_groups(z, len(self.codes), self.bins).clone()
         moved[:, index] = moved[:, index].roll(m, dims=1)
         return moved.flatten(1)
 
-    def steer(self, z: Tensor, p: Tensor, code: str | None = None) -> Tensor:
+    def steer(self, z: Tensor, p: Tensor, code: str) -> Tensor:
         """z (B, D) whose marginal of one transform is made exactly the target at p (B, 1).
 
         z'[g, c] = z[g, c] + d_g - mean_g d with d_g = ln t_g(p) - ln P(g): a sum over g stays as it is.
         """
-        index = self.codes.index(code or self.equivariant_to)
+        index = self.codes.index(code)
         moved = as_groups(z, len(self.codes), self.bins).clone()
         d_BG = self.log_target(p[:, 0].to(z.dtype)) - self.log_marginals(z)[:, index].to(z.dtype)
         d_BG = d_BG - d_BG.mean(1, keepdim=True)
@@ -171,9 +171,9 @@ class DUET(TwoViewMethod):
         moved[:, index] = moved[:, index] + (d_BG / columns)[..., None]
         return moved.flatten(1)
 
-    def marginal(self, z: Tensor, code: str | None = None) -> Tensor:
+    def marginal(self, z: Tensor, code: str) -> Tensor:
         """Probabilities over the bins of one transform: (B, D) -> (B, G)."""
-        return self.log_marginals(z)[:, self.codes.index(code or self.equivariant_to)].exp()
+        return self.log_marginals(z)[:, self.codes.index(code)].exp()
 
 
 def _check_code(code: str, cfg: Options, spec: Spec) -> None:

@@ -11,6 +11,8 @@ from cheap_sweeps import cheap, whole
 from sweep.records import load
 from sweep.run import extend, resume, run
 from sweep.search import Proposals
+from sweep.space import Choice
+from sweep.spec import Sweep
 
 
 def test_what_raises_diverges_or_dies_is_recorded_and_the_sweep_goes_on(tmp_path: Path) -> None:
@@ -162,3 +164,43 @@ def test_a_record_that_a_kill_left_behind_the_ledger_is_written_again(tmp_path: 
     third.unlink()
     resume(where, quiet=True)
     whole(where)
+
+
+def test_several_transforms_at_once_are_searched_and_judged_each(tmp_path: Path) -> None:
+    """DUET with one group of bins and with two; what a transform without bins cannot be asked is left out."""
+    sweep = Sweep.model_validate(
+        {
+            "name": "groups",
+            "method": "duet",
+            "data": "digits",
+            "base": {
+                "method": {"encoder": {"name": "narrow_cifar10_resnet8"}, "bins": 4, "head_hidden": 16, "head_out": 8},
+                "views.tx": ["sca", "rot"],
+                "data.limit": 120,
+                "train": {"epochs": 1, "warmup_epochs": 0, "batch_size": 60},
+            },
+            "space": {"method.equi_tx": Choice([["rot"], ["rot", "sca"]])},
+            "objectives": ["min rot/marginal/val/group_loss"],
+            "evals": {
+                "transform_parameter": {"parts": ["group"]},
+                "equivariance_roll": {"transform": "rot", "limit": 20},
+                "rot": {"name": "group_calibration", "transform": "rot"},
+                "sca": {"name": "group_calibration", "transform": "sca"},
+            },
+            "search": {"sampler": "grid"},
+            "budget": {"trials": 2},
+        }
+    )
+    run(sweep, tmp_path / "sweep", quiet=True, track=False)
+    records = load(tmp_path / "sweep")
+    found = {
+        len(records.configurations[number].params["method.equi_tx"]): records.final_metrics(configuration.trials[0])
+        for number, configuration in records.configurations.items()
+    }
+    assert all(configuration.state == "complete" for configuration in records.configurations.values())
+    for metrics in found.values():
+        assert 0 < metrics["rot/marginal/val/group_loss"] < 0.7
+        assert "equivariance_roll/all/val/margin" in metrics and "transform_parameter/group/val/sca_r2" in metrics
+    assert found[2]["sca/marginal/val/group_loss"] > 0
+    assert "transform_parameter/marginal/val/sca_r2" in found[2], "read from its own bins"
+    assert not [name for name in found[1] if name.startswith("sca/") or "marginal/val/sca" in name]

@@ -17,7 +17,7 @@ from graphs import World, sweep_of
 
 from datasets.config import ConfigError
 from datasets.transforms.load import shipped
-from sweep import cli
+from sweep import cli_runs
 from sweep.cli import app, run_command
 from sweep.console import Watch
 from sweep.folder import create, default_directory, is_busy, lock
@@ -91,7 +91,7 @@ def test_the_verbs_and_their_help(run: Run) -> None:
 
 def test_no_option_is_a_hyperparameter() -> None:
     """The command line does not grow with methods: everything of a sweep goes through --set."""
-    assert set(inspect.signature(cli.run).parameters) == {
+    assert set(inspect.signature(cli_runs.run).parameters) == {
         "name", "sets", "trials", "workers", "smoke", "directory", "data_root", "address", "reuse", "warm", "aim",
     }  # fmt: skip
 

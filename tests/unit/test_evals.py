@@ -55,23 +55,23 @@ class Grid(Method):
     """`all` is a matrix of bins by classes; its marginal is proportional to the sums of the rows."""
 
     bins = BINS
-    equivariant_to = "rot"
+    equivariant_to = ("rot",)
     parts = {"all": BINS * CLASSES, "content": CLASSES}  # noqa: RUF012
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
 
-    def roll(self, z: Tensor, m: int) -> Tensor:
+    def roll(self, z: Tensor, m: int, code: str) -> Tensor:
         return z.view(-1, BINS, CLASSES).roll(m, 1).flatten(1)
 
-    def marginal(self, z: Tensor) -> Tensor:
+    def marginal(self, z: Tensor, code: str) -> Tensor:
         rows = z.view(-1, BINS, CLASSES).sum(2).clamp_min(0) + 1e-9
         return rows / rows.sum(1, keepdim=True)
 
     def log_target(self, p: Tensor) -> Tensor:
         return rows_of(p).clamp_min(1e-9).log().log_softmax(-1)
 
-    def steer(self, z: Tensor, p: Tensor) -> Tensor:
+    def steer(self, z: Tensor, p: Tensor, code: str) -> Tensor:
         share = z.view(-1, BINS, CLASSES).sum(1, keepdim=True) / BINS
         return (rows_of(p[:, 0])[..., None] * share).flatten(1).float()
 
@@ -306,12 +306,20 @@ def test_effective_rank_is_the_definition_for_more_dimensions_than_rows() -> Non
         ("knn", {"parts": ("contnt",)}, "did you mean 'content'"),
         ("transform_parameter", {"transforms": ("rit",)}, "did you mean 'rot'"),
         ("equivariance_roll", {"parts": ("content",)}, "only 'all' can be rolled"),
+        ("equivariance_roll", {"transform": "rut"}, "transform: the method has no bins of 'rut'; did you mean 'rot'"),
+        ("group_calibration", {"transform": "sca"}, "transform: the method has no bins of 'sca'"),
     ],
 )
 def test_what_cannot_apply_is_refused_in_one_line(name: str, options: dict[str, object], message: str) -> None:
     module = load("evaluation", name)
     with pytest.raises(ConfigError, match=message) as refused:
-        base.check(module, config(module, name, **options), SPEC, Grid.parts, {"roll": "rot", "marginal": "rot"})
+        base.check(
+            module,
+            config(module, name, **options),
+            SPEC,
+            Grid.parts,
+            dict.fromkeys(("roll", "marginal", "steer"), ("rot",)),
+        )
     assert str(refused.value).startswith(f"{name}: ") and "\n" not in str(refused.value)
 
 
@@ -322,7 +330,7 @@ def test_needs_are_checked() -> None:
     with pytest.raises(ConfigError, match="needs 'roll' capability"):
         base.check(equivariance_roll, equivariance_roll.Config(), SPEC, Grid.parts, {})
     with pytest.raises(ConfigError, match="about 'fli', which must be a circular transform"):
-        base.check(equivariance_roll, equivariance_roll.Config(), SPEC, Grid.parts, {"roll": "fli"})
+        base.check(equivariance_roll, equivariance_roll.Config(), SPEC, Grid.parts, {"roll": ("fli",)})
     with pytest.raises(ConfigError, match="no transform of the views' stack has a parameter; name one, such as rot"):
         base.check(transform_parameter, transform_parameter.Config(), bare, Grid.parts, {})
     with pytest.raises(ConfigError, match="'res' has no parameter to be read"):

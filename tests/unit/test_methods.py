@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from datasets.base import Batch, Spec
 from datasets.config import ConfigError, parse
@@ -119,6 +120,21 @@ def test_nt_xent_total_is_a_mean_in_small_batches() -> None:
 
 def test_nt_xent_of_a_single_item_is_zero() -> None:
     assert float(nt_xent(torch.randn(1, 4), torch.randn(1, 4), 0.1).values) == 0.0
+
+
+def test_negatives_of_the_other_view_alone() -> None:
+    e1, e2 = torch.randn(5, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
+    a, b = F.normalize(e1), F.normalize(e2)
+    by_hand = [-math.log(math.exp(a[i] @ b[i] / 0.5) / sum(math.exp(a[i] @ b[j] / 0.5) for j in range(5)))
+               - math.log(math.exp(b[i] @ a[i] / 0.5) / sum(math.exp(b[i] @ a[j] / 0.5) for j in range(5)))
+               for i in range(5)]  # fmt: skip
+    found = nt_xent(e1, e2, 0.5, "cross")
+    assert found.values.tolist() == pytest.approx(by_hand)
+    assert float(nt_xent(a[:1].expand(5, 4), a[:1].expand(5, 4), 0.5, "cross").values[0]) == pytest.approx(
+        2 * math.log(5)
+    )
+    loss = build(SimCLR, negatives="cross", tracking=False)(batch())["nce"]
+    assert float(loss) != float(build(SimCLR, tracking=False)(batch())["nce"])
 
 
 def test_nt_xent_of_zero_vectors_has_finite_gradients() -> None:
@@ -309,8 +325,8 @@ def test_two_groups() -> None:
 def test_steering_makes_the_marginal_the_target(reduction: str) -> None:
     duet = build(DUET, bins=4, equi_tx=("rot", "sca"), target="vm", reduction=reduction)
     z, p = torch.randn(3, 16, dtype=torch.float64), torch.rand(3, 1, dtype=torch.float64)
-    steered = duet.steer(z, p)
-    torch.testing.assert_close(duet.marginal(steered), duet.log_target(p[:, 0]).exp())
+    steered = duet.steer(z, p, "rot")
+    torch.testing.assert_close(duet.marginal(steered, "rot"), duet.log_target(p[:, 0]).exp())
     torch.testing.assert_close(duet.content(steered), duet.content(z))
     assert torch.equal(duet.marginal(steered, "sca"), duet.marginal(z, "sca"))
     torch.testing.assert_close(duet.marginal(duet.steer(z, p, "sca"), "sca"), duet.log_target(p[:, 0]).exp())
@@ -320,14 +336,14 @@ def test_steering_makes_the_marginal_the_target(reduction: str) -> None:
 def test_roll_moves_marginal_and_keeps_content() -> None:
     duet, z = build(DUET, bins=4, equi_tx=("rot", "sca")), torch.randn(3, 16, dtype=torch.float64)
     assert has(duet, "roll") and has(duet, "marginal")
-    assert duet.bins == 4 and duet.equivariant_to == "rot"
-    rolled = duet.roll(z, 1)
-    torch.testing.assert_close(duet.marginal(rolled), duet.marginal(z).roll(1, dims=1))
+    assert duet.bins == 4 and duet.equivariant_to == ("rot", "sca")
+    rolled = duet.roll(z, 1, "rot")
+    torch.testing.assert_close(duet.marginal(rolled, "rot"), duet.marginal(z, "rot").roll(1, dims=1))
     assert torch.equal(duet.marginal(rolled, "sca"), duet.marginal(z, "sca"))
     torch.testing.assert_close(duet.content(rolled), duet.content(z))
-    assert torch.equal(duet.roll(z, 4), z) and torch.equal(duet.roll(rolled, -1), z)
+    assert torch.equal(duet.roll(z, 4, "rot"), z) and torch.equal(duet.roll(rolled, -1, "rot"), z)
     other = duet.roll(z, 3, "sca")
-    assert torch.equal(duet.marginal(other), duet.marginal(z))
+    assert torch.equal(duet.marginal(other, "rot"), duet.marginal(z, "rot"))
     torch.testing.assert_close(duet.marginal(other, "sca"), duet.marginal(z, "sca").roll(3, dims=1))
 
 

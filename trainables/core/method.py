@@ -94,35 +94,38 @@ class Predicts(Protocol):
 
 @runtime_checkable
 class Rolls(Protocol):
-    """Capability "roll": a cyclic group axis. `roll(z, m)` moves `all` (B, D) by m bins of `bins`."""
+    """Capability "roll": a cyclic axis for each transform that it is `equivariant_to`.
+
+    `roll(z, m, code)` moves `all` (B, D) by m of that transform's `bins`.
+    """
 
     bins: int
-    equivariant_to: str
+    equivariant_to: tuple[str, ...]
 
-    def roll(self, z: Tensor, m: int) -> Tensor: ...
+    def roll(self, z: Tensor, m: int, code: str) -> Tensor: ...
 
 
 @runtime_checkable
 class Marginal(Protocol):
-    """Capability "marginal": probabilities over the bins of a parameter's range, (B, bins), from `all` (B, D)."""
+    """Capability "marginal": probabilities over the bins of a transform's range, (B, bins), from `all` (B, D)."""
 
     bins: int
-    equivariant_to: str
+    equivariant_to: tuple[str, ...]
 
-    def marginal(self, z: Tensor) -> Tensor: ...
+    def marginal(self, z: Tensor, code: str) -> Tensor: ...
 
 
 @runtime_checkable
 class Steers(Protocol):
-    """Capability "steer": `all` (B, D) edited to say the parameter p (B, 1), in units.
+    """Capability "steer": `all` (B, D) edited to say the parameter p (B, 1) of a transform, in units.
 
     `log_target(p)`: ln of the distribution over the bins that it then has, (...) -> (..., bins).
     """
 
     bins: int
-    equivariant_to: str
+    equivariant_to: tuple[str, ...]
 
-    def steer(self, z: Tensor, p: Tensor) -> Tensor: ...
+    def steer(self, z: Tensor, p: Tensor, code: str) -> Tensor: ...
 
     def log_target(self, p: Tensor) -> Tensor: ...
 

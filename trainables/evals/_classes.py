@@ -10,7 +10,7 @@ from torch import Tensor
 from datasets.base import Spec, Split
 from datasets.config import ConfigError, near
 from datasets.transforms.load import alone
-from trainables.evals.base import REPORTED, EvalConfig, Features, Request, Subject, chosen_parts
+from trainables.evals.base import REPORTED, Capabilities, EvalConfig, Features, Request, Subject, chosen_parts
 from trainables.evals.probes import accuracy, chance, top_k
 
 METRICS = {"top1": "max", "top5": "max", "chance": "", "top1_*": "max"}
@@ -38,7 +38,7 @@ def requests(cfg: ClassConfig, spec: Spec) -> list[Request]:
     return clean + [_transformed(cfg, s, code) for s in (every if cfg.refit else REPORTED) for code in cfg.transformed]
 
 
-def metrics(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]:
+def metrics(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
     """The names `evaluate` returns.
 
     Raises:

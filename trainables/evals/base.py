@@ -33,6 +33,7 @@ from datasets.config import Config, ConfigError, near
 from trainables.core.method import CAPABILITIES, Method, has
 
 REPORTED: tuple[Split, ...] = ("val", "test")
+Capabilities = Mapping[str, tuple[str, ...]]  # see `capabilities_of`
 
 
 class EvalConfig(Config):
@@ -138,7 +139,7 @@ class Evaluation(Protocol):
 
     def requests(self, cfg: Any, spec: Spec) -> list[Request]: ...
 
-    def metrics(self, cfg: Any, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]: ...
+    def metrics(self, cfg: Any, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]: ...
 
     def run(self, subject: Subject, cfg: Any, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result: ...
 
@@ -155,14 +156,23 @@ def chosen_parts(cfg: EvalConfig, available: Mapping[str, Any]) -> list[str]:
     return sorted(available) if "*" in cfg.parts else list(dict.fromkeys(cfg.parts))
 
 
-def capabilities_of(method: Method) -> dict[str, str]:
-    """Capability -> code of the transform it is about, "" where it is about none. Works on the meta device."""
-    return {name: getattr(method, "equivariant_to", "") for name in CAPABILITIES if has(method, name)}
+def capabilities_of(method: Method) -> dict[str, tuple[str, ...]]:
+    """Capability -> codes of the transforms it is about, () where it is about none. Works on the meta device."""
+    return {name: getattr(method, "equivariant_to", ()) for name in CAPABILITIES if has(method, name)}
 
 
-def check(
-    module: Any, cfg: EvalConfig, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]
-) -> list[str]:
+def group_of(transform: str, codes: tuple[str, ...]) -> str:
+    """The transform whose group is meant: the one that an evaluation's option names, else the method's first.
+
+    Raises:
+        ConfigError: the method has no group of that transform.
+    """
+    if transform and transform not in codes:
+        raise ConfigError(f"transform: the method has no bins of '{transform}'{near(transform, codes)}")
+    return transform or codes[0]
+
+
+def check(module: Any, cfg: EvalConfig, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
     """The metrics an evaluation will produce for such data and such a method, as "part/split/metric".
 
     Args:
@@ -189,7 +199,7 @@ def check(
 
 
 def metric_names(
-    module: Any, key: str, cfg: EvalConfig, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]
+    module: Any, key: str, cfg: EvalConfig, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities
 ) -> list[str]:
     """The full names, `key/part/split/metric`, of the evaluation that a sweep calls `key`; raises as `check`."""
     return [f"{key}/{name}" for name in check(module, cfg, spec, parts, capabilities)]
@@ -208,9 +218,9 @@ def direction(module: Any, metric: str) -> str:
     raise ConfigError(f"{metric}: no such metric{near(last, list(module.METRICS))}")
 
 
-def marginal(method: Any, z: Tensor) -> Tensor:
+def marginal(method: Any, z: Tensor, code: str) -> Tensor:
     """Probabilities (n, bins) of a method with the capability "marginal", computed where it lies, given on the CPU."""
     first = next(iter(method.parameters()), z)
     with torch.no_grad():
-        found: Tensor = method.marginal(z.to(first.device))
+        found: Tensor = method.marginal(z.to(first.device), code)
     return found.cpu()

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from datasets.base import Spec
-from trainables.evals.base import REPORTED, EvalConfig, Needs, Request, Result, Subject, chosen_parts
+from trainables.evals.base import REPORTED, Capabilities, EvalConfig, Needs, Request, Result, Subject, chosen_parts
 
 
 class Config(EvalConfig):
@@ -37,7 +37,7 @@ def requests(cfg: Config, spec: Spec) -> list[Request]:
     return [Request(split, limit=cfg.limit) for split in REPORTED]
 
 
-def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]:
+def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
     """The names `run` returns."""
     return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in METRICS]
 

@@ -30,15 +30,16 @@ from datasets.base import Spec, Split
 from datasets.config import ConfigError
 from datasets.transforms.load import alone
 from trainables.evals import _decoder, _files, equivariance_roll, reconstruction
-from trainables.evals.base import REPORTED, EvalConfig, Needs, Request, Result, Subject
+from trainables.evals.base import REPORTED, Capabilities, EvalConfig, Needs, Request, Result, Subject, group_of
 
 IMAGES = 4  # rows of the figure
 COLUMNS = 8
 
 
 class Config(EvalConfig):
-    """How many images to edit; with a circular transform each costs G encodings."""
+    """Whose bins, and how many images to edit; with a circular transform each costs G encodings."""
 
+    transform: str = Field("", description="whose bins, of the method's transforms; '' = its first")
     limit: int | None = Field(256, ge=2, description="images of each split; None = all")
 
 
@@ -52,12 +53,13 @@ def requests(cfg: Config, spec: Spec) -> list[Request]:
     return [Request(split, limit=cfg.limit) for split in REPORTED]
 
 
-def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]:
+def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
     """The names `run` returns.
 
     Raises:
-        ConfigError: a part other than `all` is asked for.
+        ConfigError: a part other than `all` is asked for, or a transform without bins.
     """
+    group_of(cfg.transform, capabilities["roll"])
     if cfg.parts not in (("all",), ("*",)):
         raise ConfigError(f"parts: only 'all' can be edited (got {', '.join(cfg.parts)})")
     return [f"all/{split}/{name}" for split in REPORTED for name in METRICS]
@@ -75,13 +77,14 @@ class Edit:
 def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result:
     """Metrics `all/{val,test}/...` and a figure."""
     method: Any = subject.method
-    decoder = _decoder_of(inputs["reconstruction"], method.equivariant_to)
+    code = group_of(cfg.transform, method.equivariant_to)
+    decoder = _decoder_of(inputs["reconstruction"], code)
     result = Result({})
     for split in REPORTED:
         clean = subject.features(Request(split, limit=cfg.limit)).parts["all"]
         plain = decoder(clean)
         errors, shown = [], []
-        for edit in edits(subject, cfg, split, clean):
+        for edit in edits(subject, cfg, code, split, clean):
             real = subject.inputs(edit.request)
             drawn, reached = decoder(edit.z), decoder(subject.features(edit.request).parts["all"])
             errors.append([float(_decoder.squared(one, real).mean()) for one in (drawn, plain, reached)])
@@ -90,30 +93,29 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
         found = (edited, unedited, decoded, 1 - edited / max(unedited, 1e-12))
         result.metrics.update({f"all/{split}/{n}": v for n, v in zip(METRICS, found, strict=True)})
         if split == "val":
-            result.artifacts["edits.png"] = _figure(subject, shown, method.equivariant_to)
+            result.artifacts["edits.png"] = _figure(subject, shown, code)
     return result
 
 
-def edits(subject: Subject, cfg: Config, split: Split, z: Tensor) -> Iterator[Edit]:
+def edits(subject: Subject, cfg: Config, code: str, split: Split, z: Tensor) -> Iterator[Edit]:
     """Every edit of the clean images' representations (n, D)."""
     method: Any = subject.method
-    code = method.equivariant_to
     kind = subject.spec.kinds.get(code) or alone(code, subject.spec.shape).coding
     if kind in ("circular", "quarter"):
         for m, degrees in equivariance_roll.turns(method.bins, quarter=kind == "quarter").items():
             request = Request(split, transform=code, strength=degrees, limit=cfg.limit)
-            yield Edit(f"{degrees:g}°", _on(method, method.roll, z, m), request)
+            yield Edit(f"{degrees:g}°", _on(method, method.roll, z, m, code), request)
         return
     request = Request(split, transform=code, limit=cfg.limit)
     unit = subject.features(request).units[code]
-    yield Edit(code, _on(method, method.steer, z, unit), request)
+    yield Edit(code, _on(method, method.steer, z, unit, code), request)
 
 
-def _on(method: Any, act: Any, z: Tensor, argument: Any) -> Tensor:
+def _on(method: Any, act: Any, z: Tensor, argument: Any, code: str) -> Tensor:
     """An edit where the method lies, given on the CPU."""
     device = next(iter(method.parameters()), z).device
     with torch.no_grad():
-        moved: Tensor = act(z.to(device), argument.to(device) if isinstance(argument, Tensor) else argument)
+        moved: Tensor = act(z.to(device), argument.to(device) if isinstance(argument, Tensor) else argument, code)
     return moved.cpu()
 
 

@@ -28,13 +28,25 @@ from torch.nn.functional import cosine_similarity
 from datasets.base import Spec, Split
 from datasets.config import ConfigError
 from trainables.evals import _files
-from trainables.evals.base import REPORTED, EvalConfig, Needs, Request, Result, Subject, capabilities_of, marginal
+from trainables.evals.base import (
+    REPORTED,
+    Capabilities,
+    EvalConfig,
+    Needs,
+    Request,
+    Result,
+    Subject,
+    capabilities_of,
+    group_of,
+    marginal,
+)
 from trainables.losses.divergence import jensen_shannon
 
 
 class Config(EvalConfig):
-    """How many images to turn; each costs G encodings."""
+    """Whose bins, and how many images to turn; each costs G encodings."""
 
+    transform: str = Field("", description="whose bins, of the method's transforms; '' = its first")
     limit: int | None = Field(256, ge=2, description="images of each split; None = all")
 
 
@@ -48,18 +60,18 @@ def requests(cfg: Config, spec: Spec) -> list[Request]:
     return [Request(split, limit=cfg.limit) for split in REPORTED]
 
 
-def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]:
+def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
     """The names `run` returns.
 
     Raises:
         ConfigError: the axis is not about a circular transform of the stack, or a part other than `all` is asked for.
     """
-    code = capabilities["roll"]
+    code = group_of(cfg.transform, capabilities["roll"])
     if spec.kinds.get(code) not in ("circular", "quarter"):
         raise ConfigError(f"the group axis is about '{code}', which must be a circular transform of the views' stack")
     if cfg.parts not in (("all",), ("*",)):
         raise ConfigError(f"parts: only 'all' can be rolled (got {', '.join(cfg.parts)})")
-    names = [name for name in METRICS if name != "js" or capabilities.get("marginal") == code]
+    names = [name for name in METRICS if name != "js" or code in capabilities.get("marginal", ())]
     return [f"all/{split}/{name}" for split in REPORTED for name in names]
 
 
@@ -67,17 +79,18 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     """Metrics `all/{val,test}/{roll_cosine,other_cosine,same_cosine,margin,js}`."""
     method: Any = subject.method
     result, rows = Result({}), []
-    with_marginal = capabilities_of(method).get("marginal") == method.equivariant_to
-    shifts = turns(method.bins, quarter=subject.spec.kinds[method.equivariant_to] == "quarter")
+    code = group_of(cfg.transform, method.equivariant_to)
+    with_marginal = code in capabilities_of(method).get("marginal", ())
+    shifts = turns(method.bins, quarter=subject.spec.kinds[code] == "quarter")
     for split in REPORTED:
         z = subject.features(Request(split, limit=cfg.limit)).parts["all"]
-        turned = {m: subject.features(_turned(cfg, split, method.equivariant_to, d)) for m, d in shifts.items()}
+        turned = {m: subject.features(_turned(cfg, split, code, d)) for m, d in shifts.items()}
         after = {m: features.parts["all"] for m, features in turned.items()}
-        cosines = {m: _cosines(method, z, t) for m, t in after.items()}
+        cosines = {m: _cosines(method, code, z, t) for m, t in after.items()}
         rows += [(split, m, k, float(value)) for m, row in cosines.items() for k, value in enumerate(row)]
         found = compare(cosines)
         if with_marginal:
-            divergences = [_divergence(method, method.roll(z, m), t) for m, t in after.items()]
+            divergences = [_divergence(method, code, method.roll(z, m, code), t) for m, t in after.items()]
             found["js"] = sum(divergences) / len(divergences)
         result.metrics.update({f"all/{split}/{name}": value for name, value in found.items()})
     path = subject.out / "shifts.csv"
@@ -113,11 +126,12 @@ def _turned(cfg: Config, split: Split, code: str, degrees: float) -> Request:
     return Request(split, transform=code, strength=degrees, limit=cfg.limit)
 
 
-def _cosines(method: Any, z: Tensor, turned: Tensor) -> Tensor:
+def _cosines(method: Any, code: str, z: Tensor, turned: Tensor) -> Tensor:
     """(G,): mean cosine of the turned images' representations with those of the upright ones rolled by 0 ... G - 1."""
-    return torch.stack([cosine_similarity(turned, method.roll(z, k), dim=1).mean() for k in range(method.bins)])
+    return torch.stack([cosine_similarity(turned, method.roll(z, k, code), dim=1).mean() for k in range(method.bins)])
 
 
-def _divergence(method: Any, a: Tensor, b: Tensor) -> float:
+def _divergence(method: Any, code: str, a: Tensor, b: Tensor) -> float:
     """Mean divergence of the marginals of two sets of representations (n, D)."""
-    return float(jensen_shannon(marginal(method, a).double().log(), marginal(method, b).double().log()).mean())
+    log_p, log_q = (marginal(method, z, code).double().log() for z in (a, b))
+    return float(jensen_shannon(log_p, log_q).mean())

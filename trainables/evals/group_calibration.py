@@ -21,17 +21,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from datasets.base import Spec
 from datasets.config import ConfigError
 from trainables.evals import _files
-from trainables.evals.base import REPORTED, EvalConfig, Needs, Request, Result, Subject, marginal
+from trainables.evals.base import (
+    REPORTED,
+    Capabilities,
+    EvalConfig,
+    Needs,
+    Request,
+    Result,
+    Subject,
+    group_of,
+    marginal,
+)
 from trainables.losses.divergence import best_constant, chance, jensen_shannon
 
 
 class Config(EvalConfig):
-    """How many images to look at."""
+    """Whose bins, and how many images to look at."""
+
+    transform: str = Field("", description="whose bins, of the method's transforms; '' = its first")
 
 
 NEEDS = Needs(capabilities=("marginal", "steer"))
@@ -42,16 +55,17 @@ METRICS = {
 
 
 def requests(cfg: Config, spec: Spec) -> list[Request]:
-    """None in advance: which transform the bins are about, the method knows."""
+    """None in advance: which transform is the first, the method knows."""
     return []
 
 
-def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]:
+def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
     """The names `run` returns.
 
     Raises:
-        ConfigError: a part other than `all` is asked for.
+        ConfigError: a part other than `all` is asked for, or a transform without bins.
     """
+    group_of(cfg.transform, capabilities["marginal"])
     if cfg.parts not in (("all",), ("*",)):
         raise ConfigError(f"parts: only 'all' has a distribution over bins (got {', '.join(cfg.parts)})")
     return [f"marginal/{split}/{name}" for split in REPORTED for name in METRICS]
@@ -60,15 +74,16 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Map
 def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result:
     """Metrics `marginal/{val,test}/...` and a histogram of bins."""
     method: Any = subject.method
+    code = group_of(cfg.transform, method.equivariant_to)
     result = Result({})
     for split in REPORTED:
-        features = subject.features(Request(split, transform=method.equivariant_to, limit=cfg.limit))
-        p = marginal(method, features.parts["all"]).double()
-        log_t = method.log_target(features.units[method.equivariant_to][:, 0].double())
+        features = subject.features(Request(split, transform=code, limit=cfg.limit))
+        p = marginal(method, features.parts["all"], code).double()
+        log_t = method.log_target(features.units[code][:, 0].double())
         found, shares = measure(p, log_t)
         result.metrics.update({f"marginal/{split}/{name}": value for name, value in found.items()})
         name, labels = f"bins_{split}.png", ("bin", "share of images", "evenly spread")
-        title = f"most likely bin of {method.equivariant_to}, {split}"
+        title = f"most likely bin of {code}, {split}"
         result.artifacts[name] = _files.bars(subject.out / name, shares, 1 / p.shape[1], labels, title)
     return result
 

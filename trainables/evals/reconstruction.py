@@ -26,7 +26,7 @@ from datasets.base import Spec, Split
 from datasets.config import ConfigError
 from datasets.transforms.load import alone
 from trainables.evals import _decoder, _files
-from trainables.evals.base import REPORTED, EvalConfig, Needs, Request, Result, Subject, chosen_parts
+from trainables.evals.base import REPORTED, Capabilities, EvalConfig, Needs, Request, Result, Subject, chosen_parts
 from trainables.nets.decoders import ImageDecoder, LinearDecoder
 
 SHOWN = 8  # images of a figure
@@ -53,7 +53,7 @@ def requests(cfg: Config, spec: Spec) -> list[Request]:
     return [_request(cfg, split) for split in splits]
 
 
-def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]:
+def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
     """The names `run` returns.
 
     Raises:

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 
 from datasets.base import Spec
 from trainables.evals import _classes, linear
-from trainables.evals.base import REPORTED, Needs, Request, Result, Subject, chosen_parts
+from trainables.evals.base import REPORTED, Capabilities, Needs, Request, Result, Subject, chosen_parts
 
 
 class Config(linear.Config):
@@ -53,7 +53,7 @@ def requests(cfg: Config, spec: Spec) -> list[Request]:
     return []
 
 
-def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]:
+def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
     """The names `run` returns; whether the other data have the factor is seen when they are opened."""
     names = ["top1", "top5", "chance", *(f"top1_{code}" for code in cfg.transformed)]
     return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in names]

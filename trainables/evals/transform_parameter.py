@@ -31,6 +31,7 @@ from datasets.transforms.load import alone
 from trainables.evals import _files
 from trainables.evals.base import (
     REPORTED,
+    Capabilities,
     EvalConfig,
     Features,
     Needs,
@@ -89,12 +90,12 @@ def requests(cfg: Config, spec: Spec) -> list[Request]:
     return [_request(cfg, split, code) for code in kinds(cfg, spec) for split in splits]
 
 
-def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Mapping[str, str]) -> list[str]:
+def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
     """The names `run` returns."""
     names = []
     for code, kind in kinds(cfg, spec).items():
         measures = dict.fromkeys(chosen_parts(cfg, parts), OF_KIND[kind])
-        if capabilities.get("marginal") == code:
+        if code in capabilities.get("marginal", ()):
             measures["marginal"] = tuple(_decoded(kind))
         names += [f"{p}/{s}/{code}_{name}" for p, found in measures.items() for s in REPORTED for name in found]
     return names
@@ -107,7 +108,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     """
     result = Result({})
     seed = int(rng.integers(2**31))
-    read_directly = capabilities_of(subject.method).get("marginal")
+    read_directly = capabilities_of(subject.method).get("marginal", ())
     for code, kind in kinds(cfg, subject.spec).items():
         train = subject.features(_request(cfg, "train", code))
         reported = {split: subject.features(_request(cfg, split, code)) for split in REPORTED}
@@ -119,9 +120,9 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
                 _report(
                     result, subject.out, (part, split, code), kind, probe(features.parts[part]), features.units[code]
                 )
-        if read_directly == code:
+        if code in read_directly:
             for split, features in reported.items():
-                found = decode(kind, marginal(subject.method, features.parts["all"]))
+                found = decode(kind, marginal(subject.method, features.parts["all"], code))
                 _report(result, subject.out, ("marginal", split, code), kind, found, features.units[code])
     rows = [(*name.split("/"), value) for name, value in result.metrics.items()]
     result.artifacts["table.csv"] = _files.table(subject.out / "table.csv", ("part", "split", "metric", "value"), rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from torch import Tensor
 from trainables.core import dist
 from trainables.losses.classification import topk_hits
 from trainables.losses.precision import full_precision
+
+Negatives = Literal["both", "cross"]
 
 
 def lp_normalize(x: Tensor, p: float = 2.0, eps: float = 1e-12) -> Tensor:
@@ -35,7 +38,7 @@ class NTXent:
 
 
 @full_precision
-def nt_xent(e1: Tensor, e2: Tensor, temperature: float) -> NTXent:
+def nt_xent(e1: Tensor, e2: Tensor, temperature: float, negatives: Negatives = "both") -> NTXent:
     """The normalised, temperature-scaled cross entropy of SimCLR (arXiv 2002.05709), both directions *summed*.
 
     With u = x / |x| (a for view 1, b for view 2), sample i and temperature T:
@@ -49,14 +52,15 @@ def nt_xent(e1: Tensor, e2: Tensor, temperature: float) -> NTXent:
     Args:
         e1: (b, d) embeddings of view 1.
         e2: (b, d) of view 2.
+        negatives: "cross" leaves out the second sum, the sample's own view: 2 ln B with equal logits, B columns.
     """
     a, b = lp_normalize(e1), lp_normalize(e2)
     counts = dist.sizes(len(a))
     keys_a, keys_b = dist.gather(torch.cat([a, b], dim=1), counts).chunk(2, dim=1)
     column = torch.arange(len(a), device=a.device) + dist.offset(counts)
     logits = {
-        "ABAA": _against(a, keys_b, keys_a, column) / temperature,
-        "BABB": _against(b, keys_a, keys_b, column) / temperature,
+        "ABAA": _against(a, keys_b, keys_a if negatives == "both" else None, column) / temperature,
+        "BABB": _against(b, keys_a, keys_b if negatives == "both" else None, column) / temperature,
     }
     values = sum((F.cross_entropy(rows, column, reduction="none") for rows in logits.values()), a.new_zeros(len(a)))
     hits = {}
@@ -67,8 +71,10 @@ def nt_xent(e1: Tensor, e2: Tensor, temperature: float) -> NTXent:
     return NTXent(values, hits)
 
 
-def _against(query: Tensor, other: Tensor, same: Tensor, column: Tensor) -> Tensor:
-    """Similarities to the other view, then to the same view without oneself: (b, 2B)."""
+def _against(query: Tensor, other: Tensor, same: Tensor | None, column: Tensor) -> Tensor:
+    """Similarities to the other view, then, if it is given, to the same view without oneself: (b, B) or (b, 2B)."""
+    if same is None:
+        return query @ other.T
     within = query @ same.T
     within = within.scatter(1, column[:, None], float("-inf"))
     return torch.cat([query @ other.T, within], dim=1)

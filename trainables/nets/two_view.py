@@ -13,7 +13,7 @@ from datasets.config import Config, ConfigError
 from trainables.core import dist
 from trainables.core.method import Method
 from trainables.losses.classification import cross_entropy, topk_hits
-from trainables.losses.contrast import nt_xent
+from trainables.losses.contrast import Negatives, nt_xent
 from trainables.nets.encoder import EncoderConfig, build_encoder
 from trainables.nets.heads import MLP
 
@@ -27,6 +27,7 @@ class TwoViewConfig(Config):
     head_hidden: int = Field(2048, ge=1, le=65_536, description="units of both hidden layers of the projection head")
     head_out: int = Field(128, ge=1, le=65_536, description="dimensions of the embedding that is contrasted")
     temperature: float = Field(0.1, gt=0, le=10, description="of NT-Xent (DUET: 0.1; ESSL's own code: 0.5)")
+    negatives: Negatives = Field("both", description="of both views, or the other one alone (ESSL's own: cross)")
     joint_forward: bool = Field(
         False,
         description="both views in one pass, so that batch normalisation mixes them (DUET: off, each view its own)",
@@ -73,7 +74,7 @@ class TwoViewMethod(Method):
 
     def contrast(self, e1: Tensor, e2: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """NT-Xent of the global batch and its matching accuracies in percent."""
-        result = nt_xent(e1, e2, self.cfg.temperature)
+        result = nt_xent(e1, e2, self.cfg.temperature, self.cfg.negatives)
         rates = dist.mean(torch.stack(list(result.hits.values()), dim=1))
         return dist.mean(result.values), dict(zip(result.hits, rates.unbind(), strict=True))
 
