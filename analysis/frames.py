@@ -93,17 +93,25 @@ def matching(results: Results, patterns: Iterable[str]) -> list[str]:
 
 
 def varied(results: Results) -> list[str]:
-    """The parameters in which complete configurations differ."""
+    """The parameters in which complete configurations differ, where they are active."""
     done = results.finished
-    return [name for name in results.parameters if done[name].map(str).nunique() > 1]
+    return [name for name in results.parameters if done[name].dropna().map(str).nunique() > 1]
 
 
-def collect(records: Records) -> Results:
-    """Read the records once; works for a sweep without any result too."""
+def collect(records: Records, patterns: Iterable[str] = ()) -> Results:
+    """Read the records once; works for a sweep without any result too.
+
+    `patterns`: where one of them begins with `train/`, what training reported last is among the metrics (`train/loss`).
+    """
     directions = {entry["metric"]: entry["direction"] for entry in records.objectives}
     parameters = _parameters(records)
     metrics = _metrics(records, directions)
     trials = records.frame()
+    if any(pattern.startswith("train/") for pattern in patterns) and len(trials):
+        ends = [(records.progress(id_) or [{}])[-1] for id_ in trials["trial"]]
+        told = pd.DataFrame(ends, trials.index).drop(columns=["epoch", "step", "time"], errors="ignore")
+        trials = pd.concat([trials, told.add_prefix("train/")], axis=1)
+        metrics += [f"train/{name}" for name in told]
     for column in ["configuration", "trial", "seed", "state", "status", "source", "reason", "epoch", "seconds"]:
         if column not in trials:
             trials[column] = pd.Series(dtype=object)

@@ -77,7 +77,7 @@ def report(records: Records, out: Path, metrics: Sequence[str] = ()) -> Path:
     """
     from analysis import interactive
 
-    results = collect(records)
+    results = collect(records, metrics)
     drawn = charts(results, matching(results, metrics) or None)
     out.mkdir(parents=True, exist_ok=True)
     _figures(drawn, out / "figures")

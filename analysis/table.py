@@ -178,12 +178,13 @@ def chosen(records: Records, patterns: Sequence[str]) -> pd.DataFrame:
     """A table as papers have it: a row per complete configuration, in the order of their numbers, of text.
 
     Columns are the parameters that differ, the number of seeds, and the metrics that match one of the shell `patterns`
-    (`linear/*/test/top1`) in the patterns' order, each as "mean +- standard deviation over seeds".
+    (`linear/*/test/top1`; `train/nce` is what training reported last) in the patterns' order, each as "mean +- standard
+    deviation over seeds".
 
     Raises:
         ValueError: a pattern that no metric matches.
     """
-    results = collect(records)
+    results = collect(records, patterns)
     metrics, done = matching(results, patterns), results.finished
     differ = varied(results)
     rows = [
@@ -212,6 +213,8 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
     return str(value).replace("\n", " ")
 
 

@@ -12,6 +12,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent / "unit"))
 
 
+# these start Ray, servers or other processes: one at a time, while the other worker computes
+STARTING = {"bench", "cluster", "distributed", "e2e", "faults", "security", "test_preemption.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests stay in one process where several run them: a file, or all that start something."""
+    for item in items:
+        starting = STARTING.intersection((item.path.parent.name, item.path.name))
+        item.add_marker(pytest.mark.xdist_group("starting" if starting else str(item.path)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Caches of a test run stay inside it."""

@@ -109,7 +109,7 @@ def begun(directory: Path, epochs: int = 1) -> None:
 
 def test_a_second_interrupt_ends_at_once_and_nothing_is_lost(tmp_path: Path) -> None:
     directory = tmp_path / "sweep"
-    sweep = cheap(base={"method": {"seconds": 1.5}, "train": {"epochs": 4}}, budget={"trials": 2})
+    sweep = cheap(base={"method": {"seconds": 1}, "train": {"epochs": 3}}, budget={"trials": 1})
     process = command("run", write(sweep, tmp_path / "cheap.yaml"), "--dir", directory, "--no-aim")
     begun(directory)
     process.send_signal(signal.SIGINT)

@@ -43,6 +43,12 @@ def test_a_table_as_papers_have_it(tmp_path: Path) -> None:
     assert list(frame.columns) == ["configuration", "method.lambda", "seeds", TEST, TOP1]
     assert frame[TOP1].tolist() == ["0.60 ± 0.10", "0.8"]
     assert frame["configuration"].tolist() == [0, 1]
+    for number, loss in ((0, 2.0), (1, 3.0)):
+        for id_ in story.records.configurations[number].trials:
+            folder = story.records.directory / "trials" / id_
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "progress.jsonl").write_text(f'{{"epoch": 1, "nce": 9}}\n{{"epoch": 2, "nce": {loss}}}\n')
+    assert chosen(story.records, ["train/nce"])["train/nce"].tolist() == ["2", "3"]
     with pytest.raises(ValueError, match="nothing/\\*: matches none of the 2 metrics"):
         chosen(story.records, ["nothing/*"])
 
