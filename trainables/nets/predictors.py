@@ -1,0 +1,118 @@
+"""Predictors of a transformed embedding: (B, E) and the transformation g (B, k) -> (B, E).
+
+Sources: Garrido, Najman, LeCun, ICML 2023, arXiv 2302.10283 (hypernetwork); Devillers, Lefort, "EquiMod", ICLR 2023,
+arXiv 2211.01244 (a network that is given g beside the embedding). Names of weights are those of SIE's checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from datasets.config import Config
+
+
+class PredictorConfig(Config):
+    """How the equivariant embedding of the second view is predicted from that of the first."""
+
+    kind: Literal["hypernetwork", "mlp"] = Field("hypernetwork", description="g makes the weights, or is an input")
+    hypernetwork: Literal["linear", "deep"] = Field("linear", description="one linear map of g, or three with ReLU")
+    hidden: tuple[int, ...] = Field((), description="sizes between the predictor's layers; () = one matrix")
+    relu: bool = Field(False, description="ReLU between the predictor's layers")
+    bias: bool = Field(False, description="generated biases; with any bias g can be ignored")
+    hypernetwork_bias: bool = Field(False, description="biases inside the hypernetwork")
+    layers: int = Field(1, ge=1, le=16, description="of the mlp; with 1 the prediction is a sum of g's part and z's")
+
+    @field_validator("hidden", mode="before")
+    @classmethod
+    def _sizes(cls, value: object) -> object:
+        """Also as the original writes them: "1024-1024"."""
+        return tuple(int(size) for size in value.split("-") if size) if isinstance(value, str) else value
+
+
+class Hypernetwork(nn.Module):
+    """g (B, k) -> all weights of a predictor, flat (B, total)."""
+
+    def __init__(self, k: int, total: int, deep: bool, bias: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2 if deep else 0):
+            layers += [nn.Linear(k, k, bias=bias), nn.ReLU()]
+        self.net = nn.Sequential(*layers, nn.Linear(k, total, bias=bias))
+
+    def forward(self, g: Tensor) -> Tensor:
+        """The weights."""
+        out: Tensor = self.net(g)
+        return out
+
+
+class HypernetworkPredictor(nn.Module):
+    """A predictor whose weights g makes, sample by sample: h <- W_i(g) h (+ b_i(g)) for each layer.
+
+    Linear and without biases the prediction is sum_k g_k A_k h: bilinear, odd in g, zero at g = 0, so that g cannot be
+    ignored. PyTorch's start makes its output about sqrt(E / 12) times as large as its input.
+    """
+
+    def __init__(self, cfg: PredictorConfig, size: int, k: int) -> None:
+        super().__init__()
+        dims = (size, *cfg.hidden, size)
+        self.shapes = list(zip(dims[1:], dims[:-1], strict=True))  # (out, in) of each layer
+        self.bias, self.relu = cfg.bias, cfg.relu
+        total = sum(d_out * (d_in + cfg.bias) for d_out, d_in in self.shapes)
+        self.hypernet = Hypernetwork(k, total, cfg.hypernetwork == "deep", cfg.hypernetwork_bias)
+
+    def forward(self, z: Tensor, g: Tensor) -> Tensor:
+        """z (B, E), g (B, k) -> (B, E)."""
+        weights, h = self.hypernet(g), z
+        start = 0
+        for number, (d_out, d_in) in enumerate(self.shapes):
+            matrix = weights[:, start : start + d_out * d_in].view(-1, d_out, d_in)
+            start += d_out * d_in
+            h = torch.bmm(matrix, h[..., None]).squeeze(-1)
+            if self.bias:
+                h = h + weights[:, start : start + d_out]
+                start += d_out
+            if self.relu and number < len(self.shapes) - 1:
+                h = h.relu()
+        return h
+
+
+class MLPPredictor(nn.Module):
+    """An MLP on g and z side by side, g first, with ReLU between its layers."""
+
+    def __init__(self, size: int, k: int, layers: int) -> None:
+        super().__init__()
+        made: list[nn.Module] = [nn.Linear(size + k, size)]
+        for _ in range(layers - 1):
+            made += [nn.ReLU(), nn.Linear(size, size)]
+        self.pred = nn.Sequential(*made)
+
+    def forward(self, z: Tensor, g: Tensor) -> Tensor:
+        """z (B, E), g (B, k) -> (B, E)."""
+        out: Tensor = self.pred(torch.cat([g, z], dim=1))
+        return out
+
+
+def build_predictor(cfg: PredictorConfig, size: int, k: int) -> HypernetworkPredictor | MLPPredictor:
+    """The predictor for embeddings of `size` and transformations of k numbers."""
+    return MLPPredictor(size, k, cfg.layers) if cfg.kind == "mlp" else HypernetworkPredictor(cfg, size, k)
+
+
+def expander(d_in: int, sizes: Sequence[int]) -> nn.Sequential:
+    """The projector of VICReg: Linear-BN-ReLU for all but the last of `sizes`, which is a linear map without bias."""
+    layers: list[nn.Module] = []
+    for size in sizes[:-1]:
+        layers += [nn.Linear(d_in, size), nn.BatchNorm1d(size), nn.ReLU()]
+        d_in = size
+    return nn.Sequential(*layers, nn.Linear(d_in, sizes[-1], bias=False))
+
+
+def regressor(d_in: int, hidden: int, d_out: int) -> nn.Sequential:
+    """Linear-ReLU-Linear-ReLU-Linear, as AugSelf (Lee et al., NeurIPS 2021, arXiv 2111.09613) reads g from views."""
+    return nn.Sequential(
+        nn.Linear(d_in, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, d_out)
+    )
