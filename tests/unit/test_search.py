@@ -162,6 +162,17 @@ def test_the_grid_is_visited_once_and_ends() -> None:
     assert seen[4] is None
 
 
+def test_the_grid_leaves_out_the_known_points() -> None:
+    space = {"method.x": Float(0.1, 1e4, log=True, points=11, also=(0.0,))}
+    search = Search(
+        sweep_of(space=space, search={"sampler": "grid"}, known=[{"method.x": 1000.0}]), lambda params: [1.0]
+    )
+    seen = [search.step(number) for number in range(13)]
+    values = [configuration.params["method.x"] for configuration in seen if configuration]
+    assert values[0] == 1000.0 and len(values) == 12 and max(values) == pytest.approx(1e4)
+    assert seen[12] is None
+
+
 def test_tpe_finds_the_better_half() -> None:
     """Not how well, but that told values reach the sampler, with their direction."""
     for direction, better in (("max", max), ("min", min)):
