@@ -41,6 +41,7 @@ class Spec:
         fingerprint: digest of the content, so that a result names the data it came from.
         note: one line for the user, e.g. that only a part of the official set is present; "" if all is well.
         kinds: transforms of the stack among `params` -> how their unit is to be read, e.g. {"rot": "circular"}.
+        relations: known transformations from view 1 to view 2 -> their width, e.g. {"rotation": 4}.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +52,7 @@ class Spec:
     fingerprint: str = ""
     note: str = ""
     kinds: dict[str, Kind] = field(default_factory=dict)
+    relations: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -81,6 +83,7 @@ class Batch:
         params: name -> (V, B, k), what was drawn for each view, in natural units (degrees, pixels, factors, masks).
         units: name -> (V, B, 1), the same as the one number a target is built from, mostly in [0, 1].
         labels: factor -> (B,) int64 or (B,) float.
+        relations: name -> (B, k), the transformation that leads from view 1 to view 2.
         question: an auxiliary view and what is to be predicted from it, where the method asks for one.
     """
 
@@ -89,6 +92,7 @@ class Batch:
     params: dict[str, Tensor] = field(default_factory=dict)
     units: dict[str, Tensor] = field(default_factory=dict)
     labels: dict[str, Tensor] = field(default_factory=dict)
+    relations: dict[str, Tensor] = field(default_factory=dict)
     question: Question | None = None
 
     def __len__(self) -> int:
@@ -107,6 +111,7 @@ class Batch:
             params=move(self.params),
             units=move(self.units),
             labels=move(self.labels),
+            relations=move(self.relations),
             question=None if self.question is None else self.question.to(device),
         )
 

@@ -12,8 +12,8 @@ predictor, and no third pass that would change the running statistics of f: SimC
 statistics of their own; in evaluation form views and small view share the running ones, and x' is a central crop.
 
 The authors' own CIFAR-10 code differs from this form, which is that of DUET's baseline: temperature 0.5, negatives of
-the other view alone, the mean of both directions in place of their sum, SGD. `temperature`, `negatives` and
-`train.optimizer` are options; against the sum, their lambda counts twice.
+the other view alone, the mean of both directions in place of their sum, SGD. `temperature`, `negatives`, `directions`
+and `train.optimizer` are options.
 
 Source: Dangovski, Jing, Loh, Han, Srivastava, Cheung, Agrawal, Soljacic, "Equivariant Contrastive Learning", ICLR 2022,
 arXiv 2111.00899; as the baseline of DUET (Suau et al., ICML 2023, arXiv 2306.16058).

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from trainables.losses.contrast import nt_xent
 from trainables.losses.vicreg import correlation, spread
+from trainables.nets.heads import expander
 from trainables.nets.padded_resnet import PaddedResNet, SplitPathways
-from trainables.nets.predictors import PredictorConfig, build_predictor, expander
+from trainables.nets.predictors import PredictorConfig, build_predictor
 
 FOLDER = Path(__file__).parent / "sie"
 

@@ -89,9 +89,33 @@ def test_encoder_options_replace_the_preset() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "parameters", "features"),
+    [
+        ("resnet18", 11_180_736, 512),
+        ("resnet34", 21_288_896, 512),
+        ("resnet50", 23_508_032, 2048),
+        ("resnet50w5", 586_450_240, 10_240),
+        ("resnet18_wide_end", 121_296_576, 2048),
+        ("resnet18_small_end", 5_214_400, 256),
+        ("resnet18_split_pathways", 10_428_800, 512),
+        ("torchvision_resnet18", 11_176_512, 512),
+    ],
+)
+def test_parameters_of_the_other_encoders(name: str, parameters: int, features: int) -> None:
+    with torch.device("meta"):
+        encoder = build_encoder(EncoderConfig(name=name), (3, 64, 64))
+    assert (sum(p.numel() for p in encoder.parameters()), encoder.features) == (parameters, features)
+
+
+@pytest.mark.parametrize(
     ("values", "shape", "message"),
     [
-        ({"name": "resnet18"}, (3, 32, 32), "narrow"),
+        ({"name": "resnet16"}, (3, 32, 32), "did you mean 'resnet18'"),
+        ({"name": "resnet18"}, (3, 48, 48), "multiples of 32"),
+        ({"name": "resnet18", "stem": 8}, (3, 32, 32), "has no option stem"),
+        ({"name": "resnet18", "depth": 20}, (3, 32, 32), "depth must be one of 10, 18"),
+        ({"name": "narrow_cifar10_resnet8", "groups": 2}, (3, 32, 32), "has no option groups"),
+        ({"name": "torchvision_resnet18", "width": 8}, (3, 32, 32), "has no option width"),
         ({"name": "cifar10_resnet21"}, (3, 32, 32), "6 n + 2"),
         ({"depth": 21}, (3, 32, 32), "6 n + 2"),
         ({"name": "lifted_cifar10_resnet20"}, (1, 32, 32), "takes 54 channels, the data have 1"),

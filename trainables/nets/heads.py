@@ -30,3 +30,12 @@ class MLP(nn.Sequential):
         if final_norm:
             layers.append(NORMS[norm](d_out))
         super().__init__(*layers)
+
+
+def expander(d_in: int, sizes: Sequence[int]) -> nn.Sequential:
+    """The projector of VICReg: Linear-BN-ReLU for all but the last of `sizes`, which is a linear map without bias."""
+    layers: list[nn.Module] = []
+    for size in sizes[:-1]:
+        layers += [nn.Linear(d_in, size), nn.BatchNorm1d(size), nn.ReLU()]
+        d_in = size
+    return nn.Sequential(*layers, nn.Linear(d_in, sizes[-1], bias=False))

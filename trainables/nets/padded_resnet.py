@@ -153,17 +153,18 @@ def _pad(x: Tensor, stride: int) -> Tensor:
     return x if stride == 1 else F.pad(x, (0, 1, 0, 1))
 
 
-BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+BASIC = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 DEEP = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 NARROW = ((50, 2), (50, 4), (101, 2), (200, 2))  # depth, times the width inside a bottleneck
 WIDE = ((50, 2), (50, 4), (50, 5), (200, 2), (200, 3), (200, 4))  # depth, times the width of every stage
 GROUPED = ((50, 4), (101, 8), (101, 16), (101, 32))  # depth, width of each of 32 groups
 # name -> options; the depth says how many blocks
 PRESETS: dict[str, dict[str, float]] = {
-    **{f"resnet{depth}": {"depth": depth} for depth in (*BASIC, *DEEP)},
+    **{f"resnet{depth}": {"depth": depth} for depth in (18, 34, *DEEP)},
     **{f"narrow_resnet{depth}w{k}": {"depth": depth, "base_width": 64 * k} for depth, k in NARROW},
     **{f"resnet{depth}w{k}": {"depth": depth, "width": 64 * k} for depth, k in WIDE},
     **{f"resnext{depth}_32x{w}d": {"depth": depth, "groups": 32, "base_width": w} for depth, w in GROUPED},
+    "small_resnet10": {"depth": 10, "width": 16},
     "resnet18_wide_end": {"depth": 18, "widen_end": 4},
     "resnet18_small_end": {"depth": 18, "widen_end": 0.5},
     "resnet18_no_relu": {"depth": 18, "final_relu": False},
@@ -181,6 +182,9 @@ def build(preset: str, shape: tuple[int, ...], **options: float) -> PaddedResNet
         raise ConfigError(f"encoder {preset}: takes images whose sides are multiples of {STEP}, the data have {shape}")
     chosen = {**PRESETS[preset], **options}
     towers, depth = int(chosen.pop("towers", 1)), int(chosen.pop("depth"))
-    blocks = {**BASIC, **DEEP}[depth]
+    depths = {**BASIC, **DEEP}
+    if depth not in depths:
+        raise ConfigError(f"encoder {preset}: depth must be one of {', '.join(map(str, depths))} (got {depth})")
+    blocks = depths[depth]
     made = [PaddedResNet(blocks, depth in DEEP, in_channels=shape[0], **chosen) for _ in range(towers)]  # type: ignore[arg-type]
     return made[0] if towers == 1 else SplitPathways(made[0], made[1])

@@ -6,7 +6,6 @@ arXiv 2211.01244 (a network that is given g beside the embedding). Names of weig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -100,15 +99,6 @@ class MLPPredictor(nn.Module):
 def build_predictor(cfg: PredictorConfig, size: int, k: int) -> HypernetworkPredictor | MLPPredictor:
     """The predictor for embeddings of `size` and transformations of k numbers."""
     return MLPPredictor(size, k, cfg.layers) if cfg.kind == "mlp" else HypernetworkPredictor(cfg, size, k)
-
-
-def expander(d_in: int, sizes: Sequence[int]) -> nn.Sequential:
-    """The projector of VICReg: Linear-BN-ReLU for all but the last of `sizes`, which is a linear map without bias."""
-    layers: list[nn.Module] = []
-    for size in sizes[:-1]:
-        layers += [nn.Linear(d_in, size), nn.BatchNorm1d(size), nn.ReLU()]
-        d_in = size
-    return nn.Sequential(*layers, nn.Linear(d_in, sizes[-1], bias=False))
 
 
 def regressor(d_in: int, hidden: int, d_out: int) -> nn.Sequential:

@@ -1,0 +1,97 @@
+"""VICReg: views of one thing agree, every dimension of the embedding varies, no two vary together.
+
+    z_v = f(x_v)    e_v = h(z_v)                            of the two views
+    loss = sim mean (e_1 - e_2)^2 + std V + cov C
+    V = [hinge(e_1) + hinge(e_2)] / 2      hinge(e) = mean_j max(0, 1 - std_j(e))
+    C = c(e_1) + c(e_2)                    c(e) = sum of squared off-diagonals of the covariance / d
+
+f is the encoder, h the expander; standard deviations and covariances are those of the global batch. With `invariant`
+only so many leading dimensions of the embedding must agree, and all vary: VICRegPartInv of SIE's code. Evaluations read
+z ("all") and e ("emb").
+
+Sources: Bardes, Ponce, LeCun, "VICReg", ICLR 2022, arXiv 2105.04906; weights and form of Garrido, Najman, LeCun, ICML
+2023, arXiv 2302.10283.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from datasets.base import Batch, Spec
+from datasets.config import ConfigError
+from trainables.losses.vicreg import covariance, squared_distance, variance
+from trainables.nets.heads import expander
+from trainables.nets.pairs import RelatedConfig, RelatedMethod, Sizes
+
+
+class Config(RelatedConfig):
+    """Options of VICReg; defaults are those of SIE's baseline."""
+
+    projector: Sizes = Field((2048, 2048, 2048), description="sizes of the expander's layers (SIE: 2048-2048-2048)")
+    invariant: int | None = Field(None, ge=1, description="leading dimensions that must agree; None = all")
+    sim: float = Field(10.0, ge=0, le=1e6, description="of the distance between the views (SIE: 10; VICReg: 25)")
+    std: float = Field(10.0, ge=0, le=1e6, description="of the variance (SIE: 10; VICReg: 25)")
+    cov: float = Field(1.0, ge=0, le=1e6, description="of the covariance (SIE: 1; VICReg: 1)")
+
+
+Options = Config  # inside the class `Config` is its attribute
+
+
+class VICReg(RelatedMethod):
+    """Parts: "all" (B, D), "emb" (B, d)."""
+
+    Config: ClassVar[type[Options]] = Options
+    cfg: Options
+    VERSION: ClassVar[int] = 1
+    coefficients: ClassVar[tuple[str, ...]] = ("sim", "std", "cov")
+
+    def __init__(self, cfg: Options, spec: Spec) -> None:
+        super().__init__(cfg, spec)
+        features, size = self.encoder.features, cfg.projector[-1]
+        self.projector = expander(features, cfg.projector)
+        self.parts = {"all": features, "emb": size}
+        self.watch(spec, {**self.parts, "emb_inv": cfg.invariant or size}, self.parts)
+
+    @classmethod
+    def uses_group(cls, cfg: Any) -> bool:
+        """No."""
+        return False
+
+    @classmethod
+    def check(cls, cfg: Any, spec: Spec) -> None:
+        """Refuse more invariant dimensions than there are.
+
+        Raises:
+            ConfigError: one line.
+        """
+        super().check(cfg, spec)
+        if cfg.invariant is not None and cfg.invariant > cfg.projector[-1]:
+            raise ConfigError(
+                f"method.invariant: {cfg.invariant} of an embedding of only {cfg.projector[-1]} dimensions"
+            )
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss of the global batch and its terms; every scalar is the same on every rank."""
+        z1, z2 = self.each(self.encoder, *batch.views)
+        e1, e2 = self.each(self.projector, z1, z2)
+        agreeing = self.cfg.invariant
+        terms = {
+            "invariance": squared_distance(e1[:, :agreeing], e2[:, :agreeing]),
+            "variance": (variance(e1) + variance(e2)) / 2,
+            "covariance": covariance(e1) + covariance(e2),
+        }
+        cfg = self.cfg
+        loss = cfg.sim * terms["invariance"] + cfg.std * terms["variance"] + cfg.cov * terms["covariance"]
+        first, second = ({"all": z, "emb": e, "emb_inv": e[:, :agreeing]} for z, e in ((z1, e1), (z2, e2)))
+        return self.report(loss, terms, first, second, batch)
+
+    def encode(self, x: Tensor) -> dict[str, Tensor]:
+        """x (B, C, H, W) -> "all" (B, D), "emb" (B, d)."""
+        z = self.encoder(x)
+        return {"all": z, "emb": self.projector(z)}
+
+
+METHOD = VICReg
