@@ -5,12 +5,12 @@
     vicreg    loss = L(i_1, i_2; i_1) + equi_factor L(p, e_2; e_1)
               L(a, b; c) = sim mean (a - b)^2 + std [hinge(c) + hinge(b)] / 2 + cov [c(c) + c(b)]
 
-g leads from view 1 to view 2; InfoNCE is the mean over both directions, hinge and c as in `vicreg.py`. Both embeddings
-read the whole representation. Without `invariant` only the equivariant term is left: SimCLROnlyEqui of SIE's code, where
-VICRegEquiMod, SimCLREquiMod and their RotColor forms are this method's options too. Evaluations read z ("all").
+g leads from view 1 to view 2; InfoNCE is the mean over both directions, hinge and c as in `vicreg.py`. Both
+embeddings read the whole representation. Without `invariant` only the equivariant term is left: SimCLROnlyEqui of SIE's
+code, where VICRegEquiMod, SimCLREquiMod and their RotColor forms are this method's options too. Evaluations read z ("all").
 
-Sources: Devillers, Lefort, "EquiMod: An Equivariance Module to Improve Visual Instance Discrimination", ICLR 2023, arXiv
-2211.01244; forms and weights of Garrido, Najman, LeCun, ICML 2023, arXiv 2302.10283.
+Sources: Devillers, Lefort, "EquiMod: An Equivariance Module to Improve Visual Instance Discrimination", ICLR 2023,
+arXiv 2211.01244; forms and weights of Garrido, Najman, LeCun, ICML 2023, arXiv 2302.10283.
 """
 
 from __future__ import annotations
@@ -64,9 +64,8 @@ class EquiMod(RelatedMethod):
         self.predictor = build_predictor(cfg.predictor, size, self.k)
         self.parts = {"all": features, "emb_equi": size, **({"emb_inv": size} if cfg.invariant else {})}
         whole = {"all": features, "emb": size * (1 + cfg.invariant)}
-        self.watch(
-            spec, whole | ({"emb_inv": size} if cfg.invariant else {}), whole | {"equi": features, "emb_equi": size}
-        )
+        inv = {"emb_inv": size} if cfg.invariant else {}
+        self.watch(spec, whole | inv, whole | {"equi": features, "emb_equi": size})
 
     @classmethod
     def check(cls, cfg: Any, spec: Spec) -> None:
@@ -78,7 +77,7 @@ class EquiMod(RelatedMethod):
         super().check(cfg, spec)
         if cfg.loss == "vicreg" and not cfg.invariant:
             raise ConfigError(
-                "method.invariant: off needs loss infonce; with vicreg that is the method sie with equi: null"
+                "method.invariant: off needs loss infonce; with vicreg take the method sie with equi: null"
             )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -91,7 +90,8 @@ class EquiMod(RelatedMethod):
         for parts in (first, second):
             parts["emb"] = torch.cat([parts[name] for name in ("emb_inv", "emb_equi") if name in parts], dim=1)
         predicted = self.predictor(first["emb_equi"], self.relation(batch))
-        terms, loss = {}, z1.new_zeros(())
+        terms: dict[str, Tensor] = {}
+        loss = z1.new_zeros(())
         if self.projector_inv is not None:
             invariant, found = self.compare(first["emb_inv"], second["emb_inv"], first["emb_inv"])
             terms |= {f"invariant_{name}": value for name, value in found.items()}

@@ -37,8 +37,8 @@ def built(name: str, c: dict[str, Any], features: int, width: int | None = None)
     group = ("rotation", "hues") if name in RC else ("rotation",)
     weights = {"sim": c["sim_coeff"], "std": c["std_coeff"], "cov": c["cov_coeff"]}
     predictor = {
-        "kind": c["predictor_type"], "hypernetwork": c["hypernetwork"], "hidden": c["predictor"], "relu": c["predictor_relu"],
-        "bias": c["bias_pred"], "hypernetwork_bias": c["bias_hypernet"], "layers": c["tf_num_layers"],
+        "kind": c["predictor_type"], "hypernetwork": c["hypernetwork"], "hidden": c["predictor"],
+        "relu": c["predictor_relu"], "bias": c["bias_pred"], "hypernetwork_bias": c["bias_hypernet"], "layers": c["tf_num_layers"],
     }  # fmt: skip
     common: dict[str, Any] = {"encoder": {"name": "small_resnet10", "width": 2}, "tracking": False}
     related = {**common, "group": group}
@@ -121,6 +121,7 @@ def check(method: Any, g: dict[str, Any], tolerance: float = 1e-9) -> None:
         close(values["std_pred"], g["stat/stdemb_pred"], tolerance)
 
 
+STATISTICS = {"coremb": "corr_repr", "corhead": "corr_emb", "stdemb": "std_repr", "stdhead": "std_emb"}
 TERMS = {
     "repr_loss_inv": ("invariance", "invariant_distance", "invariant_nce"),
     "repr_loss_equi": ("equivariance", "equivariant_distance", "told"),
@@ -167,11 +168,10 @@ def test_online_evaluator(name: str) -> None:
     g = golden(f"online_evaluator_{name}")
     inv, equi, inv_emb, equi_emb = g["sizes"].tolist()
     repr_, emb = g["repr_1"].shape[1], g["emb_1"].shape[1]
-    evaluator = OnlineEvaluator(
-        {"repr": repr_, "emb": emb, **({"inv_repr": inv} if inv else {}), **({"inv_emb": inv_emb} if inv_emb else {})},
-        {"repr": repr_, "emb": emb, **({"equi_repr": equi} if equi else {}), **({"equi_emb": equi_emb} if equi_emb else {})},
-        int(g["num_classes"]), 4, None,
-    ).double()  # fmt: skip
+    both = {"repr": repr_, "emb": emb}
+    invariant = {name: d for name, d in {**both, "inv_repr": inv, "inv_emb": inv_emb}.items() if d}
+    equivariant = {name: d for name, d in {**both, "equi_repr": equi, "equi_emb": equi_emb}.items() if d}
+    evaluator = OnlineEvaluator(invariant, equivariant, int(g["num_classes"]), 4, None).double()
 
     def mine(key: str) -> str:
         kind, rest = key.split("_", 2)[0], key.replace("predictor_angles_", "").replace("classifier_", "")
