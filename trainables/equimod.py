@@ -7,7 +7,8 @@
 
 g leads from view 1 to view 2; InfoNCE is the mean over both directions, hinge and c as in `vicreg.py`. Both
 embeddings read the whole representation. Without `invariant` only the equivariant term is left: SimCLROnlyEqui of SIE's
-code, where VICRegEquiMod, SimCLREquiMod and their RotColor forms are this method's options too. Evaluations read z ("all").
+code, where VICRegEquiMod, SimCLREquiMod and their RotColor forms are this method's options too. Evaluations read z
+("all").
 
 Sources: Devillers, Lefort, "EquiMod: An Equivariance Module to Improve Visual Instance Discrimination", ICLR 2023,
 arXiv 2211.01244; forms and weights of Garrido, Najman, LeCun, ICML 2023, arXiv 2302.10283.

@@ -8,8 +8,8 @@
 The last `equi` dimensions of the representation are equivariant. V and C act on both parts together, so that they do
 not say the same thing twice. The predictor's matrix is made from g by a hypernetwork without biases: it cannot ignore
 g. With `equi` = None the whole representation is equivariant and there is no i (SIEOnlyEqui, whose equivariant term
-has the weight sim alone); without `predicted_variance` the hinge on p is left out (SIENoVar); `group` [rotation, hues]
-is SIERotColor. Nothing is symmetrised, no gradient is stopped.
+has the weight sim alone); without `predicted_variance` the hinge on p is left out (SIENoVar); `group` [rotation,
+colour] is SIERotColor. Nothing is symmetrised, no gradient is stopped.
 
 Source: Garrido, Najman, LeCun, "Self-Supervised Learning of Split Invariant Equivariant Representations", ICML 2023,
 arXiv 2302.10283.

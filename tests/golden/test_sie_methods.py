@@ -34,18 +34,20 @@ MLP = ["SIE", "SIEOnlyEqui", "VICRegEquiMod", "SimCLROnlyEqui", "SimCLREquiMod"]
 def built(name: str, c: dict[str, Any], features: int, width: int | None = None) -> Any:
     """One of the original's methods for representations of `features`, from its flags; encoder = identity."""
     sizes = tuple(int(size) for size in c["mlp"].split("-"))
-    group = ("rotation", "hues") if name in RC else ("rotation",)
+    group = ("rotation", "colour") if name in RC else ("rotation",)
     weights = {"sim": c["sim_coeff"], "std": c["std_coeff"], "cov": c["cov_coeff"]}
     predictor = {
         "kind": c["predictor_type"], "hypernetwork": c["hypernetwork"], "hidden": c["predictor"],
-        "relu": c["predictor_relu"], "bias": c["bias_pred"], "hypernetwork_bias": c["bias_hypernet"], "layers": c["tf_num_layers"],
+        "relu": c["predictor_relu"], "bias": c["bias_pred"], "hypernetwork_bias": c["bias_hypernet"],
+        "layers": c["tf_num_layers"],
     }  # fmt: skip
     common: dict[str, Any] = {"encoder": {"name": "small_resnet10", "width": 2}, "tracking": False}
     related = {**common, "group": group}
     kind: Any
     if name.startswith("SIE"):
-        options = {**related, **weights, "projector": sizes, "predictor": predictor, "equi_factor": c["equi_factor"],
-                   "equi": None if name == "SIEOnlyEqui" else c["equi"], "predicted_variance": name != "SIENoVar"}  # fmt: skip
+        equi = None if name == "SIEOnlyEqui" else c["equi"]
+        options = {**related, **weights, "projector": sizes, "predictor": predictor, "equi": equi,
+                   "equi_factor": c["equi_factor"], "predicted_variance": name != "SIENoVar"}  # fmt: skip
         kind = SIE
     elif name in ("VICReg", "VICRegPartInv"):
         part = {"invariant": sizes[-1] - c["equi"]} if name == "VICRegPartInv" else {}
@@ -60,7 +62,7 @@ def built(name: str, c: dict[str, Any], features: int, width: int | None = None)
         options = {**related, **weights, "loss": "vicreg" if name.startswith("VICReg") else "infonce",
                    "invariant": "OnlyEqui" not in name, "projector": sizes, "predictor": predictor,
                    "temperature": c["simclr_temp"], "equi_factor": c["equi_factor"]}  # fmt: skip
-    spec = Spec(shape=(3, 32, 32), labels={"class": 7}, views=2, relations={"rotation": 4, "hues": 2})
+    spec = Spec(shape=(3, 32, 32), labels={"class": 7}, views=2, relations={"rotation": 4, "colour": 2})
     net = PaddedResNet([1, 1, 1, 1], False, width=width or 2)
     with pytest.MonkeyPatch.context() as patch:
         identity = nn.Identity()
@@ -71,7 +73,7 @@ def built(name: str, c: dict[str, Any], features: int, width: int | None = None)
 
 
 def batch_of(x: Tensor, y: Tensor, z: Tensor) -> Batch:
-    relations = {"rotation": z[:, :4], "hues": z[:, 4:]}
+    relations = {"rotation": z[:, :4], "colour": z[:, 4:]}
     labels = {"class": torch.zeros(len(x), dtype=torch.int64)}
     return Batch([x, y], torch.arange(len(x)), labels=labels, relations=relations)
 

@@ -35,7 +35,7 @@ class RelatedConfig(PairConfig):
     group: tuple[str, ...] = Field(
         ("rotation",), min_length=1,
         description="relations of the data, or codes of transforms of the stack, that make g (SIE: rotation; RotColor "
-        "methods: rotation, hues)",
+        "methods: rotation, colour)",
     )  # fmt: skip
     tracking: bool = Field(True, description="train classifiers and regressors of g on detached parts beside (SIE: on)")
     tracking_hidden: int | None = Field(
