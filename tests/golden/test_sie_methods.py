@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from datasets.base import Batch, Spec
 from trainables.augself import AugSelf
+from trainables.core.config import TrainConfig
+from trainables.core.optim import build_optimizer
 from trainables.equimod import EquiMod
 from trainables.nets.online import OnlineEvaluator
 from trainables.nets.padded_resnet import PaddedResNet
@@ -154,7 +156,8 @@ def test_three_steps(name: str) -> None:
     g = golden(f"train_steps_{name}")
     method = built(name, json.loads(str(g["config"])), 16, width=2)
     method.load_state_dict(ours(method, g, "param/"))
-    optimizer = torch.optim.Adam(method.parameters(), lr=float(g["lr"]), weight_decay=float(g["wd"]))
+    train = TrainConfig(optimizer="adam", lr=float(g["lr"]), betas=(0.9, 0.999), weight_decay=float(g["wd"]))
+    optimizer = build_optimizer(method, train)
     for step in range(3):
         loss = method(batch_of(g["x"][step].double(), g["y"][step].double(), g["z"][step]))["loss"]
         close(loss, g["loss"][step], 1e-8)

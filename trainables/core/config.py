@@ -22,6 +22,7 @@ from datasets.config import Config, ConfigError, parse
 from datasets.views import Views, ViewsConfig
 from trainables.core.load import load
 from trainables.core.method import Method
+from trainables.core.presets import expand
 
 
 class TrainConfig(Config):
@@ -30,10 +31,12 @@ class TrainConfig(Config):
     epochs: int = Field(100, ge=1, le=100_000, description="passes over the training split")
     batch_size: int = Field(256, ge=2, le=65_536, description="items of the global batch, over all workers")
     drop_last: bool = Field(False, description="drop the last partial batch of an epoch (DUET's original keeps it)")
-    optimizer: Literal["adamw", "sgd", "lars"] = Field("adamw", description="DUET: adamw")
+    optimizer: Literal["adamw", "adam", "sgd", "lars"] = Field(
+        "adamw", description="adam adds weight decay to the gradient (DUET: adamw; SIE: adam)"
+    )
     lr: float = Field(4e-4, gt=0, le=100, description="peak learning rate (DUET: 4e-4)")
     weight_decay: float = Field(1e-4, ge=0, le=10, description="on all parameters (DUET: 1e-4)")
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moment decays (DUET: 0.9, 0.95)")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="of Adam's moments (DUET: 0.9, 0.95; SIE: 0.9, 0.999)")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD and LARS")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="after the linear warm-up")
     schedule_per: Literal["epoch", "step"] = Field("epoch", description="granularity of the schedule (DUET: epoch)")
@@ -118,7 +121,7 @@ def resolve(values: dict[str, Any]) -> Resolved:
         ConfigError: one line with the wrong name, key or value.
     """
     sections = parse(Sections, values, "")
-    method_name, method_values = _named(sections.method, "method")
+    method_name, method_values = expand(*_named(sections.method, "method"))
     data_name, data_values = _named(sections.data, "data")
     method_module, data_module = load("method", method_name), load("dataset", data_name)
     method_class = method_module.METHOD

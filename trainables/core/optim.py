@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from trainables.core.config import TrainConfig
 
@@ -21,8 +21,9 @@ FLOOR = 1e-3  # of the peak, in the first epoch of a warm-up that is followed by
 def build_optimizer(module: nn.Module, train: TrainConfig) -> Optimizer:
     """The optimiser over all trainable parameters of `module`, weight decay on all of them (LARS: see there)."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if train.optimizer == "adamw":
-        return AdamW(parameters, lr=train.lr, betas=train.betas, weight_decay=train.weight_decay)
+    if train.optimizer in ("adamw", "adam"):
+        adam = AdamW if train.optimizer == "adamw" else Adam
+        return adam(parameters, lr=train.lr, betas=train.betas, weight_decay=train.weight_decay)
     kind = SGD if train.optimizer == "sgd" else LARS
     return kind(parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
 
