@@ -42,7 +42,7 @@ def sensitivity(results: Results, parameter: str, metrics: list[str] | None = No
     when = results.space.get(parameter, {}).get("when")
     condition = f" where {', '.join(f'{key} = {value}' for key, value in when.items())}" if when else ""
     done = int((active["state"] == "complete").sum())
-    note = f"{done} complete configurations{condition}; {_trend_note(axis, places)}"
+    note = f"{done} complete configurations{condition}; {_trend_note(axis, _is_grid(results, places))}"
     return Chart(f"Sensitivity to {parameter}", panels, columns=min(3, max(1, len(panels))), footnote=note)
 
 
@@ -57,15 +57,18 @@ def _jitter(count: int) -> Array:
     return np.array([0.3 * ((place * 0.618) % 1.0 - 0.5) for place in range(count)])
 
 
-def _trend_note(axis: Axis, places: Array) -> str:
+def _trend_note(axis: Axis, grid: bool) -> str:
     if axis.limits is not None:
         return "square: mean of each value, with the standard deviation over configurations and seeds"
-    if _is_grid(places):
+    if grid:
         return "line: mean of each value; band: standard deviation over configurations and seeds"
     return "line: running median over neighbouring configurations; band: their middle half"
 
 
-def _is_grid(places: Array) -> bool:
+def _is_grid(results: Results, places: Array) -> bool:
+    """Whether values were tried often enough for a mean each; those of a grid were meant to be."""
+    if results.records.spec.get("search", {}).get("sampler") == "grid":
+        return True
     different = len(np.unique(places[np.isfinite(places)]))
     return different <= 12 and (different <= 8 or len(places) >= 2 * different)
 
@@ -83,7 +86,7 @@ def _sensitivity_panel(results: Results, metric: str, axis: Axis, position: dict
     seeds = results.trials[results.trials["configuration"].isin(done["configuration"])]
     seeds = seeds[seeds["status"] == "finished"].dropna(subset=[metric])
     several = seeds["configuration"].duplicated().any()
-    series = _trend(done, seeds, metric, axis, position)
+    series = _trend(results, done, seeds, metric, axis, position)
     if several:
         series.append(_points(seeds, metric, position, "one seed", COLORS["sky"], size=9, alpha=0.75))
     series.append(_points(done, metric, position, "configuration (mean over seeds)" if several else "configuration"))
@@ -117,7 +120,7 @@ def _points(
 
 
 def _trend(
-    done: pd.DataFrame, seeds: pd.DataFrame, metric: str, axis: Axis, position: dict[int, float]
+    results: Results, done: pd.DataFrame, seeds: pd.DataFrame, metric: str, axis: Axis, position: dict[int, float]
 ) -> list[Series]:
     """What the points say together; a zero beside a logarithmic range is no neighbour of it and stays out."""
 
@@ -134,7 +137,8 @@ def _trend(
     x, y = points(done)
     if len(x) < 3:
         return []
-    places, middle, low, high = grid_trend(*points(seeds)) if _is_grid(x) else running_median(x, y)
+    grid = _is_grid(results, x)
+    places, middle, low, high = grid_trend(*points(seeds)) if grid else running_median(x, y)
     return [Series(places, middle, "trend", COLORS["orange"], "none", line=1.8, band=(low, high))]
 
 

@@ -114,6 +114,18 @@ def test_sensitivity_shows_every_metric_every_seed_and_the_known_points(tmp_path
         curves.sensitivity(results, "method.lamda")
 
 
+def test_the_values_of_a_grid_have_a_mean_each_however_many_they_are(tmp_path: Path) -> None:
+    space = {"method.lambda": {"kind": "float", "low": 1, "high": 1e4, "log": True}}
+    records = study(tmp_path, space, [({"method.lambda": 1.5**place}, place % 2) for place in range(14)])
+    for sampler in ("tpe", "grid"):
+        records.manifest["sweep"]["search"] = {"sampler": sampler}
+        chart = curves.sensitivity(collect(records), "method.lambda")
+        trend = next(one for one in chart.panels[0].series if one.label == "trend")
+        assert trend.band is not None
+        assert (trend.band[0] == trend.band[1]).all() == (sampler == "grid"), "one value has no deviation"
+        assert ("mean of each value" in chart.footnote) == (sampler == "grid")
+
+
 def test_a_conditional_parameter_is_drawn_where_it_is_active(tmp_path: Path) -> None:
     results = collect(duet(tmp_path, count=20))
     active = results.finished["method.kappa"].notna().sum()
