@@ -20,7 +20,9 @@ PACKAGE: dict[Kind, str] = {
 }
 NOT_A_NAME: dict[Kind, set[str]] = {
     "method": set(),
-    "dataset": {"atomic", "auxiliary", "base", "channels", "config", "files", "memory", "patience", "views"},
+    "dataset": {
+        *("atomic", "auxiliary", "base", "channels", "config", "files", "memory", "patience", "rotations", "views"),
+    },
     "evaluation": {"base", "features", "probes"},
     "space": set(),
 }
