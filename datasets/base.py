@@ -41,6 +41,7 @@ class Spec:
         fingerprint: digest of the content, so that a result names the data it came from.
         note: one line for the user, e.g. that only a part of the official set is present; "" if all is well.
         kinds: transforms of the stack among `params` -> how their unit is to be read, e.g. {"rot": "circular"}.
+        relations: what is known to relate view 1 to view 2 -> its width, e.g. {"rotation": 4}.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +52,7 @@ class Spec:
     fingerprint: str = ""
     note: str = ""
     kinds: dict[str, Kind] = field(default_factory=dict)
+    relations: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -82,6 +84,7 @@ class Batch:
         units: name -> (V, B, 1), the same as the one number a target is built from, mostly in [0, 1].
         labels: factor -> (B,) int64 or (B,) float.
         question: an auxiliary view and what is to be predicted from it, where the method asks for one.
+        relations: name -> (B, k), the transformation from view 1 to view 2; none where there is one view.
     """
 
     views: list[Tensor]
@@ -90,6 +93,7 @@ class Batch:
     units: dict[str, Tensor] = field(default_factory=dict)
     labels: dict[str, Tensor] = field(default_factory=dict)
     question: Question | None = None
+    relations: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -108,6 +112,7 @@ class Batch:
             units=move(self.units),
             labels=move(self.labels),
             question=None if self.question is None else self.question.to(device),
+            relations=move(self.relations),
         )
 
 
