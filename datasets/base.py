@@ -41,7 +41,7 @@ class Spec:
         fingerprint: digest of the content, so that a result names the data it came from.
         note: one line for the user, e.g. that only a part of the official set is present; "" if all is well.
         kinds: transforms of the stack among `params` -> how their unit is to be read, e.g. {"rot": "circular"}.
-        relations: known transformations from view 1 to view 2 -> their width, e.g. {"rotation": 4}.
+        relations: what is known to relate view 1 to view 2 -> its width, e.g. {"rotation": 4}.
     """
 
     shape: tuple[int, ...]
@@ -83,8 +83,8 @@ class Batch:
         params: name -> (V, B, k), what was drawn for each view, in natural units (degrees, pixels, factors, masks).
         units: name -> (V, B, 1), the same as the one number a target is built from, mostly in [0, 1].
         labels: factor -> (B,) int64 or (B,) float.
-        relations: name -> (B, k), the transformation that leads from view 1 to view 2.
         question: an auxiliary view and what is to be predicted from it, where the method asks for one.
+        relations: name -> (B, k), the transformation from view 1 to view 2; none where there is one view.
     """
 
     views: list[Tensor]
@@ -92,8 +92,8 @@ class Batch:
     params: dict[str, Tensor] = field(default_factory=dict)
     units: dict[str, Tensor] = field(default_factory=dict)
     labels: dict[str, Tensor] = field(default_factory=dict)
-    relations: dict[str, Tensor] = field(default_factory=dict)
     question: Question | None = None
+    relations: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -111,8 +111,8 @@ class Batch:
             params=move(self.params),
             units=move(self.units),
             labels=move(self.labels),
-            relations=move(self.relations),
             question=None if self.question is None else self.question.to(device),
+            relations=move(self.relations),
         )
 
 

@@ -15,10 +15,13 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -28,6 +31,7 @@ from datasets.base import Batch, DataError, Spec
 
 Arrays = dict[str, np.ndarray]
 MAXIMUM = {np.dtype(np.uint8): 255.0, np.dtype(np.int16): 32768.0}
+PATIENCE = 3.0  # seconds of waiting for another process before a line says so
 
 
 class MemorySource:
@@ -77,16 +81,32 @@ def cached(key: str, build: Callable[[], Arrays]) -> Entry:
     Raises:
         DataError: the cache's folder cannot be written or is full.
     """
+
+    def write(folder: Path) -> None:
+        for name, array in build().items():
+            np.save(folder / f"{name}.npy", np.ascontiguousarray(array))
+
+    return stored(key, write)
+
+
+def stored(key: str, write: Callable[[Path], None]) -> Entry:
+    """The same for arrays that need not fit in memory: `write` puts NAME.npy into the folder it is given.
+
+    Raises:
+        DataError: the cache's folder cannot be written or is full.
+    """
     folder = cache_folder() / key
     entry = _read(folder)
     if entry is not None:
         return entry
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder.with_name(f".{key}.lock")):
+        with alone(folder) as locked:
             entry = _read(folder)  # another process may have built it meanwhile
             if entry is None:
-                _write(folder, build())
+                if locked:
+                    _clear(folder)
+                _write(folder, write)
                 entry = _read(folder)
     except OSError as error:
         reason = f"{error.strerror or error}; set SWEEP_CACHE to a writable folder with space"
@@ -107,13 +127,30 @@ def _read(folder: Path) -> Entry | None:
         return None
 
 
-def _write(folder: Path, arrays: Arrays) -> None:
+def _clear(folder: Path) -> None:
+    """Delete what processes that were killed left beside `folder`; a set of images may be many gigabytes."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        if left.suffix[1:].isdigit() and not _lives(int(left.suffix[1:])):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _write(folder: Path, write: Callable[[Path], None]) -> None:
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        for name, array in arrays.items():
-            np.save(temporary / f"{name}.npy", np.ascontiguousarray(array))
+        write(temporary)
+        arrays: Arrays = {path.stem: np.load(path, mmap_mode="r") for path in temporary.glob("*.npy")}
         files = {name: (temporary / f"{name}.npy").stat().st_size for name in arrays}
         meta = {"fingerprint": fingerprint(arrays), "files": files}
         (temporary / "meta.json").write_text(json.dumps(meta))
@@ -134,9 +171,25 @@ def fingerprint(arrays: Arrays) -> str:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One process at a time. Where a file system has no locks, two may build the same entry; the last rename stands."""
-    with path.open("w") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def alone(folder: Path) -> Iterator[bool]:
+    """One process at a time may build `folder`; others wait, and say so when it takes long.
+
+    Where a file system has no locks (False then), two may build the same entry; the last rename stands.
+    """
+    with folder.with_name(f".{folder.name}.lock").open("w") as file:
+        yield _locked(file, folder)
+
+
+def _locked(file: IO[str], folder: Path) -> bool:
+    begin, said = time.monotonic(), False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if not said and time.monotonic() - begin > PATIENCE:
+                print(f"cache {folder}: another process is building it; waiting", file=sys.stderr, flush=True)
+                said = True
+            time.sleep(0.02 if not said else 0.5)
+        except OSError:
+            return False

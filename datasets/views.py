@@ -3,11 +3,15 @@
 The path of an image (DUET, Suau et al., ICML 2023): resize the shorter side to S, or with `center_crop` enlarge it to
 E = floor(S 256 / 224) and crop to E x E; then each view draws its own stack; then minus 0.5. The clean path of
 evaluations is the same with a central crop to S x S in place of the stack. Other data pass through the stack alone.
+
+Two views or more also say what relates the first to the second: `Batch.relations` holds what the data know of it, and
+for each transform with a parameter the difference d of its units, as it is, or as (cos 2 pi d, sin 2 pi d) where the
+unit is a turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +20,13 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from datasets.auxiliary import Auxiliary, AuxiliaryView
-from datasets.base import Batch, Question, Spec
+from datasets.base import Batch, Kind, Question, Spec
 from datasets.config import Config, ConfigError
 from datasets.transforms.base import Transform
 from datasets.transforms.image import center_crop, resize_as_8_bit
 from datasets.transforms.load import Stage, alone, build, complete, find
 
+TURNS: tuple[Kind, ...] = ("circular", "quarter")  # units of which 0 and 1 mean the same
 Drawn = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]  # a view, its params and its units
 
 
@@ -95,13 +100,16 @@ class Views:
 
     def _spec(self, spec: Spec) -> Spec:
         readers = {code: reader for stage in self.stages for code, (reader, _) in stage.reported.items()}
-        if clash := sorted(set(readers) & set(spec.params)):
+        if clash := sorted(set(readers) & {*spec.params, *spec.relations}):
             raise ConfigError(f"views.tx: the data have a parameter '{clash[0]}' of their own; leave the transform out")
+        kinds = {code: reader.coding for code, reader in readers.items()}
+        related = {code: 2 if kind in TURNS else 1 for code, kind in kinds.items()}
         return replace(
             spec,
             shape=self.target,
             params={**spec.params, **{code: reader.dims for code, reader in readers.items()}},
-            kinds={**spec.kinds, **{code: reader.coding for code, reader in readers.items()}},
+            kinds={**spec.kinds, **kinds},
+            relations={**spec.relations, **related} if self.cfg.count > 1 else {},
             views=self.cfg.count,
         )
 
@@ -207,7 +215,17 @@ class Views:
         for code in drawn[0][1]:
             params[code] = torch.stack([view[1][code] for view in drawn]).to(device, non_blocking=True)
             units[code] = torch.stack([view[2][code] for view in drawn]).to(device, non_blocking=True)
-        return replace(batch, views=[view[0] for view in drawn], params=params, units=units)
+        relations = {**batch.relations, **self._related(units, drawn[0][1])} if count > 1 else {}
+        return replace(batch, views=[view[0] for view in drawn], params=params, units=units, relations=relations)
+
+    def _related(self, units: dict[str, Tensor], codes: Iterable[str]) -> dict[str, Tensor]:
+        """(B, 1) or (B, 2) for each transform: what its parameter does from view 1 to view 2."""
+        found = {}
+        for code in codes:
+            difference = units[code][1] - units[code][0]
+            turn = 2 * torch.pi * difference
+            found[code] = torch.cat([turn.cos(), turn.sin()], -1) if self.spec.kinds[code] in TURNS else difference
+        return found
 
 
 def _sizes(cfg: ViewsConfig, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -243,4 +261,5 @@ def _repeat(batch: Batch, repeat: int) -> Batch:
         params={name: value.repeat_interleave(repeat, 1) for name, value in batch.params.items()},
         units={name: value.repeat_interleave(repeat, 1) for name, value in batch.units.items()},
         labels={name: value.repeat_interleave(repeat, 0) for name, value in batch.labels.items()},
+        relations={},  # of one view
     )

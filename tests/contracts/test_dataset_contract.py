@@ -79,6 +79,9 @@ def test_the_spec_is_true(sources: dict[str, Source]) -> None:
         assert {name: value.shape for name, value in batch.params.items()} == {
             name: (spec.views, count, width) for name, width in spec.params.items()
         }
+        assert {name: value.shape for name, value in batch.relations.items()} == {
+            name: (count, width) for name, width in spec.relations.items()
+        }
 
 
 def test_labels_are_what_the_spec_says(sources: dict[str, Source]) -> None:
@@ -94,7 +97,7 @@ def test_labels_are_what_the_spec_says(sources: dict[str, Source]) -> None:
 
 def test_all_splits_promise_the_same(sources: dict[str, Source]) -> None:
     def promise(spec: Spec) -> tuple[Any, ...]:
-        return spec.shape, spec.labels, spec.params, spec.views, spec.rate, spec.kinds
+        return spec.shape, spec.labels, spec.params, spec.views, spec.rate, spec.kinds, spec.relations
 
     assert len({repr(promise(source.spec)) for source in sources.values()}) == 1
     fingerprints = [source.spec.fingerprint for source in sources.values()]
@@ -148,12 +151,14 @@ def _joined(batches: list[Batch]) -> Batch:
         {name: torch.cat([batch.params[name] for batch in batches], 1) for name in first.params},
         {name: torch.cat([batch.units[name] for batch in batches], 1) for name in first.units},
         {name: torch.cat([batch.labels[name] for batch in batches]) for name in first.labels},
+        relations={name: torch.cat([batch.relations[name] for batch in batches]) for name in first.relations},
     )
 
 
 def _assert_equal(ours: Batch, theirs: Batch) -> None:
     assert torch.equal(ours.index, theirs.index)
     assert all(torch.equal(a, b) for a, b in zip(ours.views, theirs.views, strict=True))
-    for a, b in ((ours.params, theirs.params), (ours.units, theirs.units), (ours.labels, theirs.labels)):
+    for named in ("params", "units", "labels", "relations"):
+        a, b = getattr(ours, named), getattr(theirs, named)
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) for name in a)

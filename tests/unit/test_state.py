@@ -138,6 +138,13 @@ def test_a_meta_without_a_key_is_refused(saved: Path, key: str) -> None:
         state.read_meta(saved)
 
 
+def test_a_checkpoint_from_before_relations_is_read(saved: Path) -> None:
+    meta = json.loads((saved / "meta.json").read_text())
+    assert meta["spec"].pop("relations") is not None
+    (saved / "meta.json").write_text(json.dumps(meta))
+    assert state.read_meta(saved).spec.relations == {}
+
+
 def test_weights_of_another_method_are_refused(saved: Path) -> None:
     with pytest.raises(CheckpointError, match="does not fit"):
         state.restore_model(saved, built(head_out=5)[2])

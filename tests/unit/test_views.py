@@ -280,3 +280,47 @@ def test_what_is_to_be_told_is_not_in_the_stack() -> None:
         asking("rot", tx=("sca", "rot"))
     with pytest.raises(ConfigError, match=r"'blu' cannot be predicted.*one of ron, fli"):
         asking("blu", tx=("sca",))
+
+
+# -- relations ------------------------------------------------------------------------------------------------------
+
+
+def test_relations_say_what_leads_from_view_one_to_view_two() -> None:
+    v, b = views(tx=("rot", "ron", "fli", "bri", "res")), batch()
+    out = v(b, rng())
+    assert v.spec.relations == {"rot": 2, "ron": 2, "fli": 1, "bri": 1}
+    assert {name: value.shape for name, value in out.relations.items()} == {
+        name: (6, width) for name, width in v.spec.relations.items()
+    }
+    degrees = out.params["rot"][1, :, 0] - out.params["rot"][0, :, 0]
+    turn = torch.stack([torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))], -1)
+    assert torch.allclose(out.relations["rot"], turn, atol=1e-5)
+    assert torch.equal(out.relations["fli"], out.units["fli"][1] - out.units["fli"][0])
+    assert views(tx=("rot",), options={"rot": {"degrees": 90}}).spec.relations == {"rot": 1}, "no full turn"
+
+
+def test_what_the_data_know_passes_through() -> None:
+    spec = replace(SPEC, views=2, params={"latents": 7}, relations={"rotation": 4})
+    b = batch(count=2, params={"latents": torch.rand(2, 6, 7)}, relations={"rotation": torch.rand(6, 4)})
+    v = views(spec, tx=("fli",))
+    out = v(b, rng())
+    assert v.spec.relations == {"rotation": 4, "fli": 1} and set(out.relations) == {"rotation", "fli"}
+    assert torch.equal(out.relations["rotation"], b.relations["rotation"])
+    assert torch.equal(out.to("cpu").relations["rotation"], b.relations["rotation"])
+    assert torch.equal(v.evaluation(b, rng()).relations["rotation"], b.relations["rotation"])
+    with pytest.raises(ConfigError, match="a parameter 'fli' of their own"):
+        views(replace(spec, relations={"fli": 1}), tx=("fli",))
+
+
+def test_one_view_relates_to_nothing() -> None:
+    v, b = views(tx=("rot",)), batch(relations={"rotation": torch.rand(6, 4)})
+    assert v.clean(b).relations == v.only(b, "rot", rng(), repeat=2).relations == {}
+    single = views(tx=("rot",), count=1)
+    assert single.spec.relations == single(batch(), rng()).relations == {}
+
+
+def test_relations_of_a_slice_are_those_of_the_whole() -> None:
+    v, b = views(tx=("rot", "bri")), batch()
+    part = v(replace(b, views=[b.views[0][2:5]], index=b.index[2:5], labels={}), rng(), total=len(b), offset=2)
+    whole = v(b, rng())
+    assert all(torch.equal(value, whole.relations[name][2:5]) for name, value in part.relations.items())

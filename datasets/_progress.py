@@ -1,0 +1,45 @@
+"""How far a long job is: one line on standard error every few seconds, none for what is done in a moment."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+EVERY = 5.0  # seconds between lines
+
+
+class Progress:
+    """Counts pieces of work."""
+
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        say: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`what`: the beginning of a line, as "bench3die: packing". `say` gets a line; None = standard error."""
+        self.what, self.total, self.done = what, total, 0
+        self._say, self._clock = say or _to_stderr, clock
+        self._begin = self._last = clock()
+
+    def add(self, count: int = 1) -> None:
+        """So many more are done."""
+        self.done += count
+        now = self._clock()
+        if now - self._last >= EVERY:
+            self._last = now
+            left = (now - self._begin) * (self.total - self.done) / max(self.done, 1)
+            self._say(f"{self.what} {self.done:,} of {self.total:,}, {duration(left)} left")
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,203 @@
+"""Whole sets in the layout of 3DIEBench, rendered by processes side by side and resumable.
+
+    OUT/CLASS/OBJECT/image_V.jpg, latent_V.npy     each written whole; a view that has both is not rendered again
+    OUT/all_objects.npy                            text (n, 2): class, object
+    OUT/{train,val}_{images,labels}.npy            written last, so that a set which has them is complete
+    OUT/render.json                                what it was rendered with
+
+Latents of a view follow from (seed, class, object, view) alone, so a resumed run and one with other processes give the
+same set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from datasets import config
+from datasets._progress import Progress, duration
+from datasets.atomic import replacing
+from datasets.base import DataError
+from datasets.render.meshes import obj_files
+from datasets.render.scene import Mesh, render
+from datasets.render.solids import digits, solids
+
+VERSION = 1
+QUALITY = 95  # of a JPEG; small pictures lose their hues below
+HALF, QUARTER, TURN = np.pi / 2, np.pi / 4, 2 * np.pi
+
+
+class Shape(Protocol):
+    """Something that has a mesh; it travels to other processes."""
+
+    @property
+    def category(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    def mesh(self) -> Mesh: ...
+
+
+class RenderConfig(config.Config):
+    """How a set is rendered."""
+
+    views: int = Field(50, ge=1, le=10_000, description="views of each object (3DIEBench: 50)")
+    size: int = Field(128, ge=8, le=1024, description="pixels of a side (3DIEBench: 256)")
+    seed: int = Field(0, ge=0, lt=2**31, description="of latents, generated solids and splits")
+    workers: int = Field(0, ge=0, le=1024, description="processes; 0 = one a core, 1 = in this process")
+    count: int = Field(40, ge=1, le=10_000, description="generated solids: objects of each of the ten classes")
+    objects: str | None = Field(None, description="an .npy file with rows (class, object): only these are rendered")
+    held_out: float = Field(0.2, gt=0, lt=1, description="share of each class's objects in `val`, at least one of two")
+
+
+def write_set(cfg: RenderConfig, meshes: str, out: Path) -> Iterator[str]:
+    """Render a set to `out`; lines that say what is done: an estimate before it starts, what came of it at the end.
+
+    Args:
+        meshes: a folder (see `datasets.render.meshes`), or "solids" or "digits", which need no files.
+
+    Raises:
+        DataError: there is nothing to render, or `out` holds a set that was rendered otherwise.
+    """
+    shapes = _shapes(cfg, meshes)
+    out.mkdir(parents=True, exist_ok=True)
+    _agree(cfg, meshes, out)
+    todo = [(shape, views) for shape in shapes if (views := _missing(cfg, out, shape))]
+    count = sum(len(views) for _, views in todo)
+    workers = min(cfg.workers or os.cpu_count() or 1, max(len(todo), 1))
+    yield f"{len(shapes):,} objects of {len({shape.category for shape in shapes})} classes, {cfg.views} views each"
+    if todo:
+        each = _seconds(cfg, [shape for shape, _ in todo])
+        yield (
+            f"{count:,} pictures of {cfg.size} px to render, about {1000 * each:.0f} ms each: "
+            f"{duration(count * each / workers)} in {workers} processes"
+        )
+        _render_all(cfg, todo, workers, out, Progress("rendered", count))
+    train, val = _split(cfg, shapes, out)
+    yield f"{out}: {train:,} objects in train, {val:,} in val"
+
+
+def _shapes(cfg: RenderConfig, meshes: str) -> list[Shape]:
+    made: list[Shape]
+    if meshes in ("solids", "digits"):
+        made = [*(solids if meshes == "solids" else digits)(cfg.count, cfg.seed)]
+    else:
+        made = [*obj_files(Path(meshes))]
+    if cfg.objects is None:
+        return made
+    try:
+        rows = np.load(cfg.objects, allow_pickle=False)
+        wanted = {(str(category), str(name)) for category, name in rows}
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{cfg.objects}: should hold rows (class, object) of text ({error})") from None
+    if lacking := wanted - {(shape.category, shape.name) for shape in made}:
+        raise DataError(f"{meshes}: has no object {'/'.join(min(lacking))}, which {cfg.objects} lists")
+    return [shape for shape in made if (shape.category, shape.name) in wanted]
+
+
+def _agree(cfg: RenderConfig, meshes: str, out: Path) -> None:
+    """Refuse to mix pictures of other sizes or seeds; more views or objects may be added."""
+    told = {"version": VERSION, "meshes": Path(meshes).name, "size": cfg.size, "seed": cfg.seed}
+    file = out / "render.json"
+    if file.exists():
+        try:
+            before = json.loads(file.read_text())
+        except ValueError:
+            before = None
+        if before != told:
+            raise DataError(f"{out}: was rendered with {before}, not with {told}; choose another folder")
+        return
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(told))
+
+
+def _missing(cfg: RenderConfig, out: Path, shape: Shape) -> list[int]:
+    folder = out / shape.category / shape.name
+    there = set(os.listdir(folder)) if folder.is_dir() else set()  # noqa: PTH208 - names alone are wanted
+    return [view for view in range(cfg.views) if not {f"image_{view}.jpg", f"latent_{view}.npy"} <= there]
+
+
+def _seconds(cfg: RenderConfig, shapes: list[Shape]) -> float:
+    """Of one picture, measured on a few objects."""
+    chosen = shapes[:: max(1, len(shapes) // 4)][:4]
+    scene = [(shape.mesh(), latents_of(cfg.seed, shape, 0)) for shape in chosen]
+    render(*scene[0], cfg.size)  # what the camera sees of the floor is computed once
+    begin = time.perf_counter()
+    for mesh, latents in scene:
+        _jpeg(render(mesh, latents, cfg.size))
+    return (time.perf_counter() - begin) / len(scene)
+
+
+def _render_all(
+    cfg: RenderConfig, todo: list[tuple[Shape, list[int]]], workers: int, out: Path, progress: Progress
+) -> None:
+    if workers == 1:
+        for shape, views in todo:
+            progress.add(render_object(cfg, shape, views, out))
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            for done in as_completed([pool.submit(render_object, cfg, shape, views, out) for shape, views in todo]):
+                progress.add(done.result())
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def render_object(cfg: RenderConfig, shape: Shape, views: list[int], out: Path) -> int:
+    """Render some views of one object; how many."""
+    folder = out / shape.category / shape.name
+    folder.mkdir(parents=True, exist_ok=True)
+    mesh = shape.mesh()
+    for view in views:
+        latents = latents_of(cfg.seed, shape, view)
+        with replacing(folder / f"image_{view}.jpg") as temporary:
+            temporary.write_bytes(_jpeg(render(mesh, latents, cfg.size)))
+        with replacing(folder / f"latent_{view}.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, latents)
+    return len(views)
+
+
+def latents_of(seed: int, shape: Shape, view: int) -> np.ndarray:
+    """The seven latents (7,) float64 of a view, each uniform in its range."""
+    text = f"{seed}/{shape.category}/{shape.name}/{view}".encode()
+    rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big"))
+    floor, theta, phi, light = rng.random(), rng.uniform(0, QUARTER), rng.uniform(0, TURN), rng.random()
+    return np.array([*rng.uniform(-HALF, HALF, 3), floor, theta, phi, light])
+
+
+def _jpeg(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def _split(cfg: RenderConfig, shapes: list[Shape], out: Path) -> tuple[int, int]:
+    """Write the lists; the sizes of train and val. Both are shuffled, and each class keeps its share."""
+    rng = np.random.default_rng(cfg.seed)
+    categories = np.array([shape.category for shape in shapes])
+    kinds, labels = np.unique(categories, return_inverse=True)
+    held = np.zeros(len(shapes), bool)
+    for label in range(len(kinds)):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        held[rows[: max(round(len(rows) * cfg.held_out), min(1, len(rows) - 1))]] = True
+    paths = np.array([f"/{shape.category}/{shape.name}/" for shape in shapes])
+    arrays = {"all_objects": np.array([(shape.category, shape.name) for shape in shapes])}
+    for part, rows in (("val", np.flatnonzero(held)), ("train", np.flatnonzero(~held))):
+        rows = rng.permutation(rows)
+        arrays |= {f"{part}_labels": labels[rows].astype(np.int64), f"{part}_images": paths[rows]}
+    for name, array in arrays.items():  # the list of training objects comes last: who looks for it finds a whole set
+        with replacing(out / f"{name}.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, array)
+    return int((~held).sum()), int(held.sum())
