@@ -255,7 +255,10 @@ class Renders:
             views,
             index,
             params={"latents": latents},
-            labels={"class": torch.from_numpy(self._class[owner])},
+            labels={
+                "class": torch.from_numpy(self._class[owner]),
+                **({"object": torch.from_numpy(owner)} if self.items == "images" else {}),
+            },
             relations=rotations.relations(*latents) if len(rows) == 2 else {},
         )
 

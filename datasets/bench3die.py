@@ -88,7 +88,10 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
     pairs = cfg.items == "objects"
     spec = Spec(
         shape=(3, cfg.size, cfg.size),
-        labels={"class": 1 + max(int(one.labels.max()) for one in listings.values())},
+        labels={
+            "class": 1 + max(int(one.labels.max()) for one in listings.values()),
+            **({} if pairs else {"object": 0}),  # which one; no class, since those of other splits are others
+        },
         params={"latents": entry.arrays["latents"].shape[1]},
         views=2 if pairs else 1,
         fingerprint=entry.fingerprint,
@@ -96,6 +99,11 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
         relations=RELATIONS if pairs else {},
     )
     return Renders(entry, rows, spec, cfg.items)
+
+
+def evaluated(cfg: Config) -> Config:
+    """Every image by itself."""
+    return cfg.model_copy(update={"items": "images"})
 
 
 def render(cfg: RenderConfig, meshes: str, out: Path) -> Iterator[str]:

@@ -186,6 +186,7 @@ class Plan:
                 read_meta(Path(resolved.init))
             with torch.device("meta"):
                 method = resolved.build_method(spec)
+            spec = self.spec(resolved.evaluated())
         except ConfigError as error:
             raise ConfigError(f"{error} (at {where})") from None
         found, names = (method.parts, capabilities_of(method)), dict[str, set[str]]()
@@ -201,6 +202,7 @@ class Plan:
         """The evaluations without those that do not apply to this configuration."""
         with torch.device("meta"):
             method = resolved.build_method(spec)
+        spec = self.spec(resolved.evaluated())
         kept: dict[str, Applied] = {}
         for applied in self._evaluations:
             with suppress(ConfigError):

@@ -41,10 +41,10 @@ def evaluate_checkpoint(
     checkpoint = _fetched(checkpoint)
     if out is None:
         out = checkpoint.parent / f"{checkpoint.name}-evaluation"
-    method, _, meta = load_method(checkpoint)
-    for name, config in configs.items():
-        check(load_module("evaluation", name), config, meta.spec, method.parts, capabilities_of(method))
     subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
+    for name, config in configs.items():
+        method = subject.method
+        check(load_module("evaluation", name), config, subject.spec, method.parts, capabilities_of(method))
     results: dict[str, Result] = {}
     for name in names:
         yield f"{name}"

@@ -47,6 +47,7 @@ class VICReg(RelatedMethod):
     cfg: Options
     VERSION: ClassVar[int] = 1
     coefficients: ClassVar[tuple[str, ...]] = ("sim", "std", "cov")
+    NEEDS_GROUP: ClassVar[bool] = False
 
     def __init__(self, cfg: Options, spec: Spec) -> None:
         super().__init__(cfg, spec)
@@ -54,11 +55,6 @@ class VICReg(RelatedMethod):
         self.projector = expander(features, cfg.projector)
         self.parts = {"all": features, "emb": size}
         self.watch(spec, {**self.parts, "emb_inv": cfg.invariant or size}, self.parts)
-
-    @classmethod
-    def uses_group(cls, cfg: Any) -> bool:
-        """No."""
-        return False
 
     @classmethod
     def check(cls, cfg: Any, spec: Spec) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -99,6 +99,11 @@ class Resolved:
 
             start = read_meta(Path(self.init)).digest
         return {**self.dump(), "init": start, "versions": versions}
+
+    def evaluated(self) -> Resolved:
+        """The same over the data as evaluations see them: single items where training has pairs of them."""
+        change = getattr(self.data_module, "evaluated", None)
+        return self if change is None else replace(self, data=change(self.data))
 
     def source(self, root: Path | None, split: Split) -> Source:
         """The data of one split."""

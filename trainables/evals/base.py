@@ -86,7 +86,7 @@ class Features:
     Attributes:
         parts: part -> (n, d).
         labels: factor -> (n,).
-        params: code -> (n, k) natural parameters of the draw; only the requested transform.
+        params: code -> (n, k) natural parameters of the draw, only the requested transform; and those of the data.
         units: code -> (n, 1).
         index: (n,) position in the split.
     """

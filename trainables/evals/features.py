@@ -126,6 +126,7 @@ class CheckpointSubject:
             if self._adapted:
                 views["size"] = min(self.meta.spec.shape[1:])
             self.resolved = resolve({**self.meta.config, "data": data, "views": views})
+        self.resolved = self.resolved.evaluated()
         self.checkpoint, self.device = checkpoint, torch.device(device)
         self.batch_size = batch_size or (64 if self.device.type == "cpu" else 512)
         self.data_root, self.cache = data_root, cache
@@ -193,12 +194,14 @@ class CheckpointSubject:
                     "its training diverged, choose another checkpoint or a lower train.lr"
                 )
         batches = [block[1] for block in blocks]
-        drawn = [code for code in batches[0].params if code == request.transform]  # none where it has no parameter
+        # of the transform, where it has a parameter, and those of the data themselves
+        drawn = [code for code in batches[0].params if code == request.transform or code in source.spec.params]
+        units = [code for code in batches[0].units if code in drawn]
         return Features(
             parts=parts,
             labels={name: torch.cat([batch.labels[name] for batch in batches]).cpu() for name in batches[0].labels},
             params={code: torch.cat([batch.params[code][0] for batch in batches]).cpu() for code in drawn},
-            units={code: torch.cat([batch.units[code][0] for batch in batches]).cpu() for code in drawn},
+            units={code: torch.cat([batch.units[code][0] for batch in batches]).cpu() for code in units},
             index=torch.cat([batch.index for batch in batches]).cpu(),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import BeforeValidator, Field
@@ -33,10 +33,10 @@ class RelatedConfig(PairConfig):
         default_factory=lambda: EncoderConfig(name="resnet18"), description="see trainables/nets/encoder.py"
     )
     group: tuple[str, ...] = Field(
-        ("rotation",), min_length=1,
-        description="relations of the data, or codes of transforms of the stack, that make g (SIE: rotation; RotColor "
-        "methods: rotation, colour)",
-    )  # fmt: skip
+        (),
+        description="what makes g: relations of the data, or codes of transforms of the stack (SIE: rotation; its "
+        "RotColor methods: rotation, colour); () = the rotation of the data, else every transform with a parameter",
+    )
     tracking: bool = Field(True, description="train classifiers and regressors of g on detached parts beside (SIE: on)")
     tracking_hidden: int | None = Field(
         256, ge=1, description="units of the regressors; None = as many as their input (SIE)"
@@ -49,16 +49,13 @@ class RelatedMethod(PairMethod):
 
     cfg: RelatedConfig
     evaluator: OnlineEvaluator | None = None
+    NEEDS_GROUP: ClassVar[bool] = True  # whether the method's own loss reads g
 
     def __init__(self, cfg: RelatedConfig, spec: Spec) -> None:
         super().__init__(cfg, spec)
         self.tracker = None  # the evaluator takes its place
-        self.k = sum(spec.relations[name] for name in cfg.group) if self.uses_group(cfg) else 0
-
-    @classmethod
-    def uses_group(cls, cfg: Any) -> bool:
-        """Whether the method's own loss reads g; those that do not only track it where the data have it."""
-        return True
+        self.group = group_of(cfg, spec)
+        self.k = sum(spec.relations[name] for name in self.group)
 
     @classmethod
     def check(cls, cfg: Any, spec: Spec) -> None:
@@ -68,25 +65,29 @@ class RelatedMethod(PairMethod):
             ConfigError: one line.
         """
         super().check(cfg, spec)
-        for name in cfg.group if cls.uses_group(cfg) else ():
+        known = sorted(spec.relations)
+        for name in cfg.group:
             if name not in spec.relations:
-                known = sorted(spec.relations)
                 raise ConfigError(
                     f"method.group: the views have no relation '{name}'{near(name, known)}; there is "
-                    f"{', '.join(known) or 'none: take data that come in pairs, or transforms with a parameter'}"
+                    f"{', '.join(known) or 'none'}"
                 )
+        if not known and cls.NEEDS_GROUP:
+            raise ConfigError(
+                "method.group: nothing is known of what leads from view 1 to 2; take data that come in pairs, such "
+                "as bench3die, or transforms with a parameter into views.tx"
+            )
 
     def relation(self, batch: Batch) -> Tensor:
-        """g (B, k), in the order of the option `group`."""
-        return torch.cat([batch.relations[name] for name in self.cfg.group], dim=1).to(batch.views[0].dtype)
+        """g (B, k), in the order of `group`."""
+        x = batch.views[0]
+        return torch.cat([x.new_zeros(len(x), 0), *(batch.relations[name].to(x.dtype) for name in self.group)], dim=1)
 
     def watch(self, spec: Spec, invariant: Mapping[str, int], equivariant: Mapping[str, int]) -> None:
         """Build the online evaluator of these parts, where the data have what it reads."""
-        names = [name for name in self.cfg.group if name in spec.relations]
-        classes, k = spec.labels.get(TRACKED, 0), sum(spec.relations[name] for name in names)
-        if self.cfg.tracking and (classes or k):
-            self.tracked = names
-            self.evaluator = OnlineEvaluator(invariant, equivariant, classes, k, self.cfg.tracking_hidden)
+        classes = spec.labels.get(TRACKED, 0)
+        if self.cfg.tracking and (classes or self.k):
+            self.evaluator = OnlineEvaluator(invariant, equivariant, classes, self.k, self.cfg.tracking_hidden)
 
     def report(
         self, loss: Tensor, terms: Mapping[str, Tensor], first: Mapping[str, Tensor], second: Mapping[str, Tensor],
@@ -101,7 +102,7 @@ class RelatedMethod(PairMethod):
         found = dict(terms)
         if self.evaluator is not None:
             labels = batch.labels.get(TRACKED)
-            read = self.evaluator(first, second, labels, self._tracked(batch))
+            read = self.evaluator(first, second, labels, self.relation(batch))
             loss = loss + read["online_loss"]
             found |= read
         if self.cfg.statistics:
@@ -110,11 +111,12 @@ class RelatedMethod(PairMethod):
                 found |= _statistics(name, x.detach())
         return dist.agree({"loss": loss, **found})
 
-    def _tracked(self, batch: Batch) -> Tensor:
-        dtype = batch.views[0].dtype
-        if not self.tracked:
-            return batch.views[0].new_zeros(len(batch), 0)
-        return torch.cat([batch.relations[name] for name in self.tracked], dim=1).to(dtype)
+
+def group_of(cfg: RelatedConfig, spec: Spec) -> tuple[str, ...]:
+    """The relations that make g."""
+    if cfg.group:
+        return cfg.group
+    return ("rotation",) if "rotation" in spec.relations else tuple(sorted(spec.relations))
 
 
 def _statistics(name: str, x: Tensor) -> dict[str, Tensor]:
