@@ -48,12 +48,12 @@ class RelatedMethod(PairMethod):
     """Base of methods on two views with a known transformation between them."""
 
     cfg: RelatedConfig
-    evaluator: OnlineEvaluator | None = None
     NEEDS_GROUP: ClassVar[bool] = True  # whether the method's own loss reads g
 
     def __init__(self, cfg: RelatedConfig, spec: Spec) -> None:
         super().__init__(cfg, spec)
         self.tracker = None  # the evaluator takes its place
+        self.evaluator: OnlineEvaluator | None = None
         self.group = group_of(cfg, spec)
         self.k = sum(spec.relations[name] for name in self.group)
 
