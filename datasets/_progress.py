@@ -22,15 +22,19 @@ class Progress:
         """`what`: the beginning of a line, as "bench3die: packing". `say` gets a line; None = standard error."""
         self.what, self.total, self.done = what, total, 0
         self._say, self._clock = say or _to_stderr, clock
-        self._begin = self._last = clock()
+        self._last = clock()
+        self._first: tuple[float, int] | None = None  # what comes before the first piece is no measure of the rest
 
     def add(self, count: int = 1) -> None:
         """So many more are done."""
         self.done += count
         now = self._clock()
-        if now - self._last >= EVERY:
+        if self._first is None:
+            self._first = now, self.done
+        elif now - self._last >= EVERY:
             self._last = now
-            left = (now - self._begin) * (self.total - self.done) / max(self.done, 1)
+            begin, before = self._first
+            left = (now - begin) * (self.total - self.done) / max(self.done - before, 1)
             self._say(f"{self.what} {self.done:,} of {self.total:,}, {duration(left)} left")
 
 

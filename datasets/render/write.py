@@ -146,7 +146,9 @@ def _render_all(
         for shape, views in todo:
             progress.add(render_object(cfg, shape, views, out))
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("forkserver")  # imports once, and forks nothing that has threads
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(workers, context) as pool:
         try:
             for done in as_completed([pool.submit(render_object, cfg, shape, views, out) for shape, views in todo]):
                 progress.add(done.result())
