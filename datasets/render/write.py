@@ -81,7 +81,7 @@ def write_set(cfg: RenderConfig, meshes: str, out: Path) -> Iterator[str]:
         each = _seconds(cfg, [shape for shape, _ in todo])
         yield (
             f"{count:,} pictures of {cfg.size} px to render, about {1000 * each:.0f} ms each: "
-            f"{duration(count * each / workers)} in {workers} processes"
+            f"{duration(count * each / workers)} in {workers} process{'es' * (workers > 1)}"
         )
         _render_all(cfg, todo, workers, out, Progress("rendered", count))
     train, val = _split(cfg, shapes, out)
