@@ -16,6 +16,10 @@ from datasets import _renders, bench3die, rotations
 from datasets.base import SPLITS, DataError, Split
 from datasets.render.write import RenderConfig, write_set
 from datasets.views import Views, ViewsConfig
+from trainables.core.config import resolve
+from trainables.core.fit import Silent, fit
+from trainables.evals.base import Request
+from trainables.evals.features import CheckpointSubject
 
 VIEWS, COUNT = 3, 4
 
@@ -349,3 +353,29 @@ def test_solids_are_rendered_once_where_there_is_no_set(tmp_path: Path, monkeypa
 def test_files_come_first(rendered: Path) -> None:
     source = bench3die.open(bench3die.Config(size=32), rendered, "train")
     assert source.spec.note == "" and source.spec.fingerprint == opened(rendered).spec.fingerprint
+
+
+# -- in training and evaluation -------------------------------------------------------------------------------------
+
+
+def test_a_method_is_trained_on_pairs_and_its_encoder_sees_every_image(rendered: Path, tmp_path: Path) -> None:
+    data = {"name": "bench3die", "size": 32, "limit": 12}
+    config = resolve(
+        {
+            "method": {"name": "simclr", "encoder": {"name": "narrow_cifar10_resnet8"}},
+            "data": data,
+            "train": {"epochs": 1, "batch_size": 6, "collapse_rank": 0},
+        }
+    )
+    listener = Silent()
+    fit(config, rendered, tmp_path / "run", listener)
+    subject = CheckpointSubject(listener.checkpoints[-1], rendered, tmp_path / "features")
+    assert subject.spec.relations == bench3die.RELATIONS
+    one = subject.features(Request("train"))
+    assert len(one.index) == 12 and set(one.labels) == {"class"}
+    whole = subject.on({**data, "items": "images"})
+    every = whole.features(Request("train"))
+    source = whole.data("train")[0]
+    assert isinstance(source, _renders.Renders)
+    assert every.index.tolist() == list(range(12 * VIEWS)) and len(source.latents) == 12 * VIEWS
+    assert torch.equal(every.labels["class"], one.labels["class"][source.owner])
