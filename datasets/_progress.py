@@ -1,4 +1,4 @@
-"""How far a long job is: one line on standard error every few seconds, none for what is done in a moment."""
+"""How far a long job is: about twenty lines on standard error, none for what is done in a moment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import sys
 import time
 from collections.abc import Callable
 
-EVERY = 5.0  # seconds between lines
+EVERY = 5.0  # seconds between lines, at least
+LINES = 20  # in all, where the job is longer
 
 
 class Progress:
@@ -22,15 +23,19 @@ class Progress:
         """`what`: the beginning of a line, as "bench3die: packing". `say` gets a line; None = standard error."""
         self.what, self.total, self.done = what, total, 0
         self._say, self._clock = say or _to_stderr, clock
-        self._begin = self._last = clock()
+        self._next = clock() + EVERY
+        self._first: tuple[float, int] | None = None  # what comes before the first piece is no measure of the rest
 
     def add(self, count: int = 1) -> None:
         """So many more are done."""
         self.done += count
         now = self._clock()
-        if now - self._last >= EVERY:
-            self._last = now
-            left = (now - self._begin) * (self.total - self.done) / max(self.done, 1)
+        if self._first is None:
+            self._first = now, self.done
+        elif now >= self._next:
+            begin, before = self._first
+            left = (now - begin) * (self.total - self.done) / max(self.done - before, 1)
+            self._next = now + max(EVERY, (now - begin + left) / LINES)
             self._say(f"{self.what} {self.done:,} of {self.total:,}, {duration(left)} left")
 
 

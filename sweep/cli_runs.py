@@ -100,13 +100,18 @@ def data(
     sets: Sets = NONE,
     data_root: Root = None,
     out: Annotated[Path, typer.Option(help="where the sample sheet goes")] = Path(),
+    render: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(metavar="MESHES OUT", help="render a set from meshes into the folder OUT, for --set views=50 ..."),
+    ] = None,
 ) -> None:
-    """Fetch a data set if it is not there, describe it, and draw a sheet of samples."""
+    """Fetch a data set if it is not there, describe it, and draw a sheet of samples; or render one."""
     from sweep.run import root_of
-    from sweep.tools import show_data
+    from sweep.tools import render_data, show_data
 
-    for line in show_data(name, sets, root_of(data_root), out):
-        print(line)
+    lines = render_data(name, sets, *render) if render else show_data(name, sets, root_of(data_root), out)
+    for line in lines:
+        print(line, flush=True)
 
 
 # -- a sweep under way -------------------------------------------------------------------------------------------

@@ -166,6 +166,19 @@ def show_data(name: str, sets: Sequence[str], root: Path | None, out: Path) -> I
         yield f"  {_sheet(source, out / f'{name}.png')}"
 
 
+def render_data(name: str, sets: Sequence[str], meshes: str, out: Path) -> Iterator[str]:
+    """Lines of `sweep data NAME --render MESHES OUT`, for data sets that can be rendered.
+
+    Raises:
+        ConfigError, DataError: one line.
+    """
+    module = load_module("dataset", name)
+    if not hasattr(module, "render"):
+        raise ConfigError(f"data {name}: cannot be rendered, leave --render out")
+    yield from module.render(parse(module.RenderConfig, settings_of(sets), "render"), meshes, out)
+    yield f"`sweep data {name} --data-root {out}` describes it and draws a sheet"
+
+
 def _sheet(source: Source, path: Path, count: int = 40) -> Path:
     import matplotlib
 
@@ -173,16 +186,18 @@ def _sheet(source: Source, path: Path, count: int = 40) -> Path:
     from matplotlib import pyplot as plt
 
     rng = torch.Generator().manual_seed(0)
-    index = torch.randperm(len(source), generator=rng)[:count]
+    shown = max(n for n in (1, 2, 5, 10) if n <= source.spec.views)  # views of an item stand side by side
+    index = torch.randperm(len(source), generator=rng)[: count // shown]
     batch = source.fetch(index, rng)
     figure, axes = plt.subplots(4, 10, figsize=(10, 4.6))
     label = next(iter(batch.labels), None)
     for place, axis in enumerate(axes.flat):
         axis.axis("off")
-        if place < len(batch):
-            axis.imshow(batch.views[0][place].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
-            if label:
-                axis.set_title(f"{batch.labels[label][place].item():g}", fontsize=8)
+        item, view = divmod(place, shown)
+        if item < len(batch):
+            axis.imshow(batch.views[view][item].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+            if label and view == 0:
+                axis.set_title(f"{batch.labels[label][item].item():g}", fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight")

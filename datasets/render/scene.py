@@ -53,7 +53,7 @@ def render(mesh: Mesh, latents: np.ndarray, size: int) -> np.ndarray:
     np.maximum.at(nearest, pixels, depth)
     seen = depth >= nearest[pixels]
     picture[pixels[seen]] = _shade(triangles, mesh.colours, light, tint)[owner[seen]]
-    linear = picture.reshape(size, SAMPLES, size, SAMPLES, 3).mean((1, 3))
+    linear = np.einsum("ijklm->ikm", picture.reshape(size, SAMPLES, size, SAMPLES, 3)) / SAMPLES**2
     return (255 * _encoded(linear) + 0.5).astype(np.uint8)
 
 
@@ -71,30 +71,28 @@ def _shade(triangles: np.ndarray, colours: np.ndarray, light: np.ndarray, tint: 
 def _spot(points: np.ndarray, normal: np.ndarray, light: np.ndarray) -> np.ndarray:
     """Share (n,) of the spot's irradiance at points (n, 3): cone, cosine and distance."""
     way = light.astype(np.float32) - points
-    distance = np.sqrt((way * way).sum(-1))
-    way /= distance[:, None]
-    along = way @ (light / SPOT_DISTANCE).astype(np.float32)
+    distance = np.sqrt(np.einsum("ij,ij->i", way, way))
+    along = way @ (light / SPOT_DISTANCE).astype(np.float32) / distance
     edge, full = np.cos(CONE / 2), np.cos(CONE / 2 * (1 - BLEND))
     fade = np.clip((along - edge) / (full - edge), 0, 1)
-    cosine = np.maximum((way * normal).sum(-1), 0)
+    cosine = np.maximum(np.einsum("ij,ij->i", way, normal), 0) / distance
     share: np.ndarray = fade * fade * (3 - 2 * fade) * cosine * (SPOT_DISTANCE / distance) ** 2
     return share
 
 
 def _floor(triangles: np.ndarray, light: np.ndarray, tint: np.ndarray, colour: np.ndarray, side: int) -> np.ndarray:
     """The picture (side * side, 3) of the floor alone, with the disc and the object's shadow in it."""
-    points, up = _floor_points(side), np.array([[0, 0, 1]], np.float32)
-    lit = _spot(points, up, light)
+    points = _floor_points(side)
+    lit = _spot(points, np.broadcast_to(np.array([0, 0, 1], np.float32), points.shape), light)
     inside = np.flatnonzero(lit)
     view = _facing(light)
     shadow = np.zeros(side * side, bool)
     shadow[_fill(_project(triangles, view, CONE, side), side)[0]] = True
-    at = _project(points[inside], view, CONE, side)[:, :2].astype(np.int32)
+    at = np.floor(_project(points[inside], view, CONE, side)[:, :2]).astype(np.int32)
     on_map = ((at >= 0) & (at < side)).all(1)
     lit[inside[on_map]] *= ~shadow[at[on_map, 1] * side + at[on_map, 0]]
-    picture: np.ndarray = (colour * (AMBIENT + SUN)).astype(np.float32) + lit[:, None] * (colour * tint).astype(
-        np.float32
-    )
+    dark, bright = (colour * (AMBIENT + SUN)).astype(np.float32), (colour * tint).astype(np.float32)
+    picture: np.ndarray = dark + lit[:, None] * bright
     return picture
 
 

@@ -81,7 +81,7 @@ def write_set(cfg: RenderConfig, meshes: str, out: Path) -> Iterator[str]:
         each = _seconds(cfg, [shape for shape, _ in todo])
         yield (
             f"{count:,} pictures of {cfg.size} px to render, about {1000 * each:.0f} ms each: "
-            f"{duration(count * each / workers)} in {workers} processes"
+            f"{duration(count * each / workers)} in {workers} process{'es' * (workers > 1)}"
         )
         _render_all(cfg, todo, workers, out, Progress("rendered", count))
     train, val = _split(cfg, shapes, out)
@@ -146,7 +146,9 @@ def _render_all(
         for shape, views in todo:
             progress.add(render_object(cfg, shape, views, out))
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("forkserver")  # imports once, and forks nothing that has threads
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(workers, context) as pool:
         try:
             for done in as_completed([pool.submit(render_object, cfg, shape, views, out) for shape, views in todo]):
                 progress.add(done.result())

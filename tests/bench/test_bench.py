@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from benches import overhead, pipeline, step, store
+from benches import overhead, packed, pipeline, step, store
 from benches.rows import BEGIN, END, Row, update
 
 
@@ -40,6 +40,11 @@ def test_features_are_encoded_once_for_five_evaluations() -> None:
     found = store.compare(items=600)
     assert found["items"] == 600
     assert found["ratio"] >= 2.5  # of 5; the probes' own cost weighs more with few images
+
+
+@pytest.mark.parametrize("pixels", [64, 256])
+def test_a_packed_epoch_beats_decoding_again(pixels: int) -> None:
+    assert packed.compare(objects=6, views=2, pixels=pixels)["ratio"] >= 10
 
 
 @pytest.mark.slow

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from datasets import rotations
+from datasets import bench3die, rotations
+from datasets._renders import read_image
 
 FOLDER = Path(__file__).parent / "sie"
 FLAVOURS: dict[str, tuple[rotations.Flavour, rotations.Form]] = {
@@ -95,3 +97,11 @@ def test_quaternions_and_matrices_are_the_same_rotations() -> None:
         (rotation.mT @ rotations.matrix(second)).numpy(),
         1e-9,
     )
+
+
+def test_the_image_transform(tmp_path: Path) -> None:
+    g = golden("image_transform")
+    Image.fromarray(g["image_uint8"]).save(tmp_path / "image.png")
+    x = torch.from_numpy(read_image(tmp_path / "image.png", int(g["resolution"])).astype(np.float64)) / 255
+    mean, std = (torch.tensor(value)[:, None, None] for value in (bench3die.MEAN, bench3die.STD))
+    near((x - mean) / std, g["out"], 1e-5)

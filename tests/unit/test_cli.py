@@ -145,6 +145,24 @@ def test_data_shows_what_is_there(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "digits.png").read_bytes()[1:4] == b"PNG"
 
 
+def test_data_renders_a_set_and_shows_it(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    options = [f"--set={text}" for text in ("views=2", "count=2", "size=32", "held_out=0.5", "workers=1")]
+    text = run("data", "bench3die", "--render", "solids", folder, *options)
+    assert "40 pictures of 32 px to render, about" in text
+    assert f"{folder}: 10 objects in train, 10 in val" in text
+    text = run("data", "bench3die", "--data-root", folder, "--out", tmp_path, "--set", "size=32")
+    assert "val   1 items" in text
+    assert (tmp_path / "bench3die.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_rendering_what_cannot_be_is_one_line(run: Run, tmp_path: Path) -> None:
+    assert "data digits: cannot be rendered" in run("data", "digits", "--render", "solids", tmp_path, code=2)
+    assert "render.vews: no such option; did you mean 'views'?" in run(
+        "data", "bench3die", "--render", "solids", tmp_path, "--set", "vews=2", code=2
+    )
+
+
 # -- a sweep that ran ----------------------------------------------------------------------------------------------
 
 

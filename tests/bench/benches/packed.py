@@ -1,0 +1,100 @@
+"""(g) An epoch of pairs of renders from the packed cache, against decoding their JPEGs again in every epoch."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benches.rows import Row
+from datasets import bench3die
+from datasets.base import Source
+from datasets.render.write import RenderConfig, write_set
+from datasets.rotations import relative_quaternion
+
+BATCH = 128
+PROMISE = ">= 10"
+
+
+class Decoding:
+    """What is usual: of each object two images and their latents are opened, resized and stacked, one by one."""
+
+    def __init__(self, root: Path, objects: list[str], views: int, size: int) -> None:
+        self.folders, self.views, self.size = [root / name.strip("/") for name in objects], views, size
+
+    def batch(self, index: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Two views (B, 3, S, S) and the relative rotation (B, 4)."""
+        found = []
+        for item in index.tolist():
+            folder = self.folders[item]
+            for view in rng.choice(self.views, 2, replace=False):
+                with Image.open(folder / f"image_{view}.jpg") as file:
+                    image: Image.Image = file.convert("RGB")
+                if image.size != (self.size, self.size):
+                    image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+                x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
+                found.append((x, torch.from_numpy(np.load(folder / f"latent_{view}.npy")).float()))
+        first, second = (torch.stack([latents for _, latents in found[view::2]]) for view in range(2))
+        images = [torch.stack([x for x, _ in found[view::2]]) for view in range(2)]
+        return *images, relative_quaternion(first, second)
+
+
+def compare(objects: int = 8, views: int = 3, pixels: int = 256, size: int = 64, epochs: int = 4) -> dict[str, float]:
+    """CPU seconds (one thread) of an epoch's batches, "decoded" and "packed", and their "ratio"; "pack", once before.
+
+    Args:
+        objects: of each of ten classes. pixels: of the JPEGs. size: of the images that are delivered.
+    """
+    threads, cache = torch.get_num_threads(), os.environ.get("SWEEP_CACHE")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name) / "set"
+        os.environ["SWEEP_CACHE"] = str(Path(name) / "cache")
+        try:
+            list(write_set(RenderConfig(views=views, size=pixels, count=objects, workers=1), "solids", root))
+            begin = time.process_time()
+            cfg = bench3die.Config(source="files", size=size, limit=8 * objects - 1, val_fraction=1e-9)
+            source = bench3die.open(cfg, root, "train")
+            pack = time.process_time() - begin
+            usual = Decoding(root, np.load(root / "train_images.npy").tolist(), views, size)
+            decoded = min(_epoch_decoded(usual, len(source)) for _ in range(2))
+            packed = min(_epoch_packed(source) for _ in range(epochs))
+        finally:
+            torch.set_num_threads(threads)
+            os.environ.pop("SWEEP_CACHE")
+            if cache is not None:
+                os.environ["SWEEP_CACHE"] = cache
+    return {"decoded": decoded, "packed": packed, "ratio": decoded / packed, "pack": pack, "pairs": len(source)}
+
+
+def _epoch_decoded(usual: Decoding, count: int) -> float:
+    rng, begin = np.random.default_rng(0), time.process_time()
+    for index in torch.randperm(count).split(BATCH):
+        usual.batch(index, rng)
+    return time.process_time() - begin
+
+
+def _epoch_packed(source: Source) -> float:
+    rng, begin = torch.Generator().manual_seed(0), time.process_time()
+    for index in torch.randperm(len(source)).split(BATCH):
+        source.fetch(index, rng)
+    return time.process_time() - begin
+
+
+def measure() -> list[Row]:
+    """Solids in the published size of 256 pixels, delivered in 64 and in 128."""
+    rows = []
+    for size in (64, 128):
+        found = compare(size=size)
+        beside = (
+            f"{found['pairs']:.0f} pairs in {found['packed'] * 1000:.0f} ms against {found['decoded'] * 1000:,.0f}, "
+            f"CPU time; packed once in {found['pack']:.1f} s"
+        )
+        rows.append(Row(f"g, packed renders, {size} px", found["ratio"], promise=PROMISE, beside=beside))
+    return rows

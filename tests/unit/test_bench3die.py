@@ -1,0 +1,381 @@
+"""3DIEBench: the layout on disk, splits by object, pairs of views and what relates them, the packed cache."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datasets import _renders, bench3die, rotations
+from datasets.base import SPLITS, DataError, Split
+from datasets.render.write import RenderConfig, write_set
+from datasets.views import Views, ViewsConfig
+from trainables.core.config import resolve
+from trainables.core.fit import Silent, fit
+from trainables.evals.base import Request
+from trainables.evals.features import CheckpointSubject
+
+VIEWS, COUNT = 3, 4
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SWEEP_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rendered")
+    list(write_set(RenderConfig(views=VIEWS, size=32, count=COUNT, workers=1, held_out=0.25), "solids", folder))
+    return folder
+
+
+@pytest.fixture
+def own(rendered: Path, tmp_path: Path) -> Path:
+    """A set that a test may change."""
+    return Path(shutil.copytree(rendered, tmp_path / "own"))
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def opened(root: Path | None, split: Split = "train", **values: Any) -> _renders.Renders:
+    cfg = bench3die.Config(**{"size": 32, "source": "files", "val_fraction": 0.2, **values})
+    source = bench3die.open(cfg, root, split)
+    assert isinstance(source, _renders.Renders)
+    return source
+
+
+def one_line(root: Path | None, **values: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        opened(root, **values)
+    text = str(caught.value)
+    assert "\n" not in text and text
+    return text
+
+
+# -- layout ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_originals_val_is_our_test_and_our_val_is_held_out_of_train(rendered: Path) -> None:
+    sources = {split: opened(rendered, split) for split in SPLITS}
+    assert [len(source) for source in sources.values()] == [24, 6, 10]
+    content = {split: set(map(tuple, source.latents.tolist())) for split, source in sources.items()}
+    assert sum(map(len, content.values())) == len(set.union(*content.values())) == 40 * VIEWS
+    test = [np.load(rendered / path.strip("/") / "latent_0.npy") for path in np.load(rendered / "val_images.npy")]
+    assert np.array_equal(sources["test"].latents[::VIEWS], test), "in the order of the list"
+    other = set(map(tuple, opened(rendered, "val", split_seed=1).latents.tolist()))
+    assert other != content["val"] and other < content["val"] | content["train"]
+
+
+def test_the_spec(rendered: Path) -> None:
+    spec = opened(rendered).spec
+    assert spec.shape == (3, 32, 32) and spec.labels == {"class": 10} and spec.params == {"latents": 7}
+    assert spec.views == 2 and spec.relations == {"rotation": 4, "colour": 2, "light": 2} and spec.note == ""
+    single = opened(rendered, items="images").spec
+    assert single.views == 1 and single.relations == {} and single.fingerprint == spec.fingerprint
+
+
+def test_labels_are_those_of_the_list(rendered: Path) -> None:
+    source = opened(rendered, "test")
+    assert (
+        source.fetch(torch.arange(10), rng()).labels["class"].tolist() == np.load(rendered / "val_labels.npy").tolist()
+    )
+
+
+def test_other_views_latents_and_files_do_no_harm(own: Path) -> None:
+    (own / "LICENSE").write_text("CC BY-NC 4.0")
+    objects = [own / path.strip("/") for path in np.load(own / "train_images.npy")]
+    (objects[0] / "notes.txt").write_text("")
+    (objects[1] / "image_2.jpg").unlink()
+    (objects[1] / "latent_2.npy").unlink()
+    (objects[2] / "image_0.jpg").rename(objects[2] / "image_10.jpg")  # numbers are ordered as numbers
+    (objects[2] / "latent_0.npy").rename(objects[2] / "latent_10.npy")
+    for path in own.glob("*/*/latent_*.npy"):
+        np.save(path, np.concatenate([np.load(path), [1.0, 2.0, 3.0]]))
+    whole = [opened(own, split, items="images") for split in ("train", "val")]
+    assert sum(map(len, whole)) == 30 * VIEWS - 1
+    assert whole[0].spec.params == {"latents": 10} and whole[0].latents[:, 7:].unique(dim=0).tolist() == [[1, 2, 3]]
+    batch = opened(own).fetch(torch.arange(24), rng())
+    assert batch.params["latents"].shape == (2, 24, 10)
+    assert {name: value.shape[1] for name, value in batch.relations.items()} == bench3die.RELATIONS
+    assert _renders.views_of(objects[2]) == [1, 2, 10]
+
+
+def test_the_split_files_may_lie_elsewhere(own: Path) -> None:
+    (own / "lists").mkdir()
+    for part in ("train", "val"):
+        for what in ("images", "labels"):
+            (own / f"{part}_{what}.npy").rename(own / "lists" / f"{part}_{what}.npy")
+    assert "no 'train_images.npy'" in one_line(own)
+    assert len(opened(own, splits="lists")) == len(opened(own, splits=str(own / "lists"))) == 24
+    inside = own.parent / "root" / "3DIEBench"
+    inside.parent.mkdir()
+    own.rename(inside)
+    assert len(opened(inside.parent, splits="3DIEBench/lists")) == 24
+    (inside / "lists" / "train_images.npy").rename(inside / "lists" / "other.npy")
+    assert "no 'train_images.npy'" in one_line(inside.parent, splits="3DIEBench/lists")
+
+
+def test_a_limit_takes_the_first_objects_and_decodes_no_other(own: Path) -> None:
+    first = opened(own, limit=5)
+    assert len(first) == 5 and torch.equal(first.latents, opened(own).latents[: 5 * VIEWS])
+    kept = {path.strip("/") for path in np.load(own / "train_images.npy")}
+    decoded = opened(own, limit=3)
+    used = set(map(tuple, decoded.latents.tolist()))
+    for name in kept:  # damage what was not asked for; in place, so that nothing is seen to have changed
+        latents = {tuple(np.load(own / name / f"latent_{view}.npy").tolist()) for view in range(VIEWS)}
+        if not latents & used:
+            (own / name / "image_0.jpg").write_bytes(b"")
+    assert len(opened(own, limit=3, size=64)) == 3
+
+
+# -- pairs ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_pair_is_two_views_of_one_object_with_what_relates_them(rendered: Path) -> None:
+    pairs, images = opened(rendered), opened(rendered, items="images")
+    index = torch.tensor([3, 17, 0])
+    batch = pairs.fetch(index, rng(1))
+    every = images.fetch(torch.arange(len(images)), rng())
+    assert len(images) == VIEWS * len(pairs) and torch.equal(images.owner, torch.arange(24).repeat_interleave(VIEWS))
+    for place, item in enumerate(index.tolist()):
+        rows = []
+        for view in range(2):
+            latents = batch.params["latents"][view, place]
+            (row,) = torch.nonzero((every.params["latents"][0] == latents).all(1)).flatten().tolist()
+            assert torch.equal(every.views[0][row], batch.views[view][place])
+            rows.append(row)
+        assert rows[0] != rows[1] and {row // VIEWS for row in rows} == {item}
+    first, second = batch.params["latents"]
+    assert torch.equal(batch.relations["rotation"], rotations.relative_quaternion(first, second))
+    assert torch.equal(batch.relations["colour"], (second - first)[:, [3, 6]])
+    assert torch.equal(batch.relations["light"], (second - first)[:, [4, 5]])
+
+
+def test_draws_belong_to_the_generator_and_the_item(rendered: Path) -> None:
+    source = opened(rendered)
+    whole = source.fetch(torch.arange(24), rng(5))
+    part = source.fetch(torch.tensor([20, 4]), rng(5))
+    assert torch.equal(part.params["latents"], whole.params["latents"][:, [20, 4]])
+    others = [source.fetch(torch.arange(24), rng(seed)).params["latents"] for seed in range(4)]
+    assert all(not torch.equal(one, whole.params["latents"]) for one in others)
+    generator = rng(5)
+    twice = [source.fetch(torch.arange(24), generator).params["latents"] for _ in range(2)]
+    assert not torch.equal(*twice), "the next batch of the same generator"
+
+
+def test_every_ordered_pair_is_as_likely() -> None:
+    items, counts = np.arange(60_000), np.full(60_000, 4)
+    for salt in (0, 2**62 - 1):
+        first, second = _renders.drawn_pairs(salt, items, counts)
+        found = Counter(zip(first.tolist(), second.tolist(), strict=True))
+        assert len(found) == 12 and all(a != b for a, b in found)
+        assert max(abs(number - 5000) for number in found.values()) < 5 * 68  # five standard deviations
+    neighbours = [_renders.drawn_pairs(salt, items, counts)[0] for salt in (7, 8)]
+    assert abs(float(np.corrcoef(neighbours)[0, 1])) < 0.02
+    many = _renders.drawn_pairs(3, items, np.full(60_000, 50))
+    assert all(len(np.unique(drawn)) == 50 for drawn in many)
+
+
+def test_images_come_object_by_object_and_view_by_view(rendered: Path) -> None:
+    images = opened(rendered, "test", items="images")
+    names = [path.strip("/") for path in np.load(rendered / "val_images.npy")]
+    latents = np.stack([np.load(rendered / name / f"latent_{view}.npy") for name in names for view in range(VIEWS)])
+    assert images.latents.dtype == torch.float64 and np.array_equal(images.latents, latents)
+    batch = images.fetch(torch.arange(len(images)), rng())
+    assert np.allclose(batch.params["latents"][0], latents)
+    x = _renders.read_image(rendered / names[2] / "image_1.jpg", 32)
+    assert torch.equal(batch.views[0][2 * VIEWS + 1], torch.from_numpy(x.copy()).float().mul_(1 / 255))
+    mean, std = images.statistics()
+    assert torch.allclose(mean, batch.views[0].double().mean((0, 2, 3))) and (std > 0.05).all()
+
+
+def test_views_pass_on_what_the_data_know(rendered: Path) -> None:
+    source = opened(rendered)
+    made = Views(ViewsConfig(tx=("gra",)), source.spec)
+    batch = source.fetch(torch.arange(6), rng())
+    out = made(batch, rng())
+    assert set(out.relations) == set(made.spec.relations) == {"rotation", "colour", "light", "gra"}
+    assert torch.equal(out.relations["rotation"], batch.relations["rotation"])
+    assert torch.equal(out.params["latents"], batch.params["latents"])
+    clean = made.clean(batch)
+    assert clean.relations == {} and torch.equal(clean.params["latents"][0], batch.params["latents"][0])
+
+
+# -- the packed cache -----------------------------------------------------------------------------------------------
+
+
+def test_no_image_is_decoded_twice(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = opened(rendered).fetch(torch.arange(24), rng())
+
+    def never(*arguments: Any) -> None:
+        raise AssertionError("a JPEG was read again")
+
+    monkeypatch.setattr(_renders, "read_image", never)
+    for split in ("train", "val"):
+        opened(rendered, split, items="images")  # one entry for both, and for both kinds of items
+    after = opened(rendered).fetch(torch.arange(24), rng())
+    assert torch.equal(before.views[1], after.views[1])
+    with pytest.raises(AssertionError):
+        opened(rendered, size=64)
+
+
+def test_who_comes_meanwhile_waits(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, calls = _renders.read_image, []
+
+    def counted(path: Path, size: int) -> np.ndarray:
+        calls.append(path)
+        return read(path, size)
+
+    monkeypatch.setattr(_renders, "read_image", counted)
+    with ThreadPoolExecutor(3) as pool:
+        sources = list(pool.map(lambda _: opened(own), range(3)))
+    assert len(calls) == len(set(calls)) == 30 * VIEWS
+    assert len({source.spec.fingerprint for source in sources}) == 1
+
+
+def test_a_changed_folder_is_packed_again(own: Path) -> None:
+    before = opened(own).spec.fingerprint
+    folder = own / str(np.load(own / "train_images.npy")[0]).strip("/")
+    (folder / "image_0.jpg").unlink()
+    shutil.copy(folder / "image_1.jpg", folder / "image_0.jpg")
+    assert opened(own).spec.fingerprint != before
+
+
+def test_what_a_killed_process_left_is_deleted(own: Path, cache: Path) -> None:
+    opened(own)
+    (entry,) = cache.glob("bench3die-*")
+    left, alive = cache / f".{entry.name}.999999999", cache / f".{entry.name}.1"
+    for folder in (left, alive):
+        folder.mkdir()
+    shutil.rmtree(entry)
+    opened(own)
+    assert not left.exists() and alive.exists()
+
+
+def test_too_large_for_the_disk_is_said_before(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))  # type: ignore[attr-defined]
+    text = one_line(own)
+    assert "0.0 GB left" in text and "data.size or data.limit" in text and "SWEEP_CACHE" in text
+
+
+# -- what is wrong --------------------------------------------------------------------------------------------------
+
+
+def test_missing_data_say_what_helps(tmp_path: Path) -> None:
+    text = one_line(tmp_path)
+    assert "train_images.npy" in text and str(tmp_path / "bench3die") in text and "--render solids" in text
+    assert "--data-root" in one_line(None)
+
+
+def broken(own: Path, what: str) -> None:
+    folder = own / str(np.load(own / "train_images.npy")[0]).strip("/")
+    if what == "no latents":
+        (folder / "latent_1.npy").unlink()
+    elif what == "no image":
+        (folder / "image_1.jpg").unlink()
+    elif what == "no folder":
+        shutil.rmtree(folder)
+    elif what == "empty folder":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    elif what == "torn image":
+        (folder / "image_1.jpg").write_bytes((folder / "image_1.jpg").read_bytes()[:300])
+    elif what == "torn latents":
+        (folder / "latent_1.npy").write_bytes(b"\x93NUMPY")
+    elif what == "few latents":
+        np.save(folder / "latent_1.npy", np.zeros(3))
+    elif what == "one view":
+        for view in (1, 2):
+            (folder / f"image_{view}.jpg").unlink()
+            (folder / f"latent_{view}.npy").unlink()
+    elif what == "pickled list":
+        np.save(own / "train_images.npy", np.array(["/a/b/"] * 30, object), allow_pickle=True)
+    elif what == "numbers for names":
+        np.save(own / "train_images.npy", np.arange(30))
+    elif what == "fewer labels":
+        np.save(own / "train_labels.npy", np.arange(5))
+    elif what == "outside":
+        np.save(own / "train_images.npy", np.array(["/../../etc/"] * 30))
+    elif what == "no labels":
+        (own / "val_labels.npy").unlink()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("no latents", "view 1 has no latent"),
+        ("no image", "view 1 has no image"),
+        ("no folder", "No such file or directory; the split files list it"),
+        ("empty folder", "holds no image_0.jpg"),
+        ("torn image", "image_1.jpg: damaged"),
+        ("torn latents", "latent_1.npy: damaged"),
+        ("few latents", r"holds \(3,\) numbers, it should be \(7,\)"),
+        ("one view", "an object has one view, pairs need two; use data.items=images"),
+        ("pickled list", "train_images.npy: damaged"),
+        ("numbers for names", "one list of text and one of whole numbers"),
+        ("fewer labels", "equally long"),
+        ("outside", "is no SYNSET/OBJECT"),
+        ("no labels", "no 'val_labels.npy' in"),
+    ],
+)
+def test_damage_is_one_line(own: Path, cache: Path, what: str, message: str) -> None:
+    broken(own, what)
+    with pytest.raises(DataError, match=message) as caught:
+        for split in ("train", "val"):
+            opened(own, split)
+    assert "\n" not in str(caught.value)
+    assert what == "one view" or not list(cache.glob("bench3die-*")), "nothing half packed is left"
+
+
+# -- generated solids -----------------------------------------------------------------------------------------------
+
+
+def test_solids_are_rendered_once_where_there_is_no_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = bench3die.Config(size=32, solids=bench3die.Solids(objects=3, views=2))
+    source = bench3die.open(cfg, tmp_path, "train")
+    assert len(source) == 18 and source.spec.note.startswith("generated solids, not 3DIEBench")
+    monkeypatch.setattr(bench3die, "write_set", lambda *arguments: pytest.fail("rendered again"))
+    again = bench3die.open(cfg.model_copy(update={"source": "solids"}), None, "train")
+    assert again.spec.note == "" and again.spec.fingerprint == source.spec.fingerprint
+
+
+def test_files_come_first(rendered: Path) -> None:
+    source = bench3die.open(bench3die.Config(size=32), rendered, "train")
+    assert source.spec.note == "" and source.spec.fingerprint == opened(rendered).spec.fingerprint
+
+
+# -- in training and evaluation -------------------------------------------------------------------------------------
+
+
+def test_a_method_is_trained_on_pairs_and_its_encoder_sees_every_image(rendered: Path, tmp_path: Path) -> None:
+    data = {"name": "bench3die", "size": 32, "limit": 12}
+    config = resolve(
+        {
+            "method": {"name": "simclr", "encoder": {"name": "narrow_cifar10_resnet8"}},
+            "data": data,
+            "train": {"epochs": 1, "batch_size": 6, "collapse_rank": 0},
+        }
+    )
+    listener = Silent()
+    fit(config, rendered, tmp_path / "run", listener)
+    subject = CheckpointSubject(listener.checkpoints[-1], rendered, tmp_path / "features")
+    assert subject.spec.relations == bench3die.RELATIONS
+    one = subject.features(Request("train"))
+    assert len(one.index) == 12 and set(one.labels) == {"class"}
+    whole = subject.on({**data, "items": "images"})
+    every = whole.features(Request("train"))
+    source = whole.data("train")[0]
+    assert isinstance(source, _renders.Renders)
+    assert every.index.tolist() == list(range(12 * VIEWS)) and len(source.latents) == 12 * VIEWS
+    assert torch.equal(every.labels["class"], one.labels["class"][source.owner])
