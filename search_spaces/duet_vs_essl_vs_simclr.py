@@ -7,10 +7,11 @@ condition of its method: DUET's lambda and concentration, ESSL's weight, and Sim
 views. All are judged by the same evaluations: the class on upright and on rotated images, and the rotation angle, which
 ESSL has only ever seen as quarter turns of a small view, and SimCLR without rotation not at all.
 
-Time: about 20 minutes on 2 quiet cores by the plan's price (30 to 55 s a pretraining); no run of all was timed yet.
+Time: the six known points (`--trials 6`) with their three seeds took 8 minutes on 2 cores; all ten about 14.
 
-Result: not measured in full. Seen so far with one seed: from turned test images DUET (lambda 1000) reconstructs with an
-error of 0.021 and SimCLR, which saw rotations, with 0.027; the mean image has 0.067.
+Result (`docs/studies/duet.md`, three seeds, test split): upright accuracy 0.953 of SimCLR without rotation, 0.898 with
+it; 0.932 of DUET at lambda 1000, whose angle error is 26 degrees; 0.956 of ESSL. R2 of the angle 0.23 of DUET, at most
+0.02 of the others.
 """
 
 from sweep.space import Choice, Float

@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 
 from datasets.patience import StorageError, patiently, trouble
 from sweep.capacity import Capacity
-from sweep.folder import is_behind, revision, size_of, write_record
+from sweep.folder import is_behind, revision, size_of, write_atomic, write_record
 from sweep.graph import Graph
 from sweep.guard import Guard, explain_death
 from sweep.jobs import Job, Outcome
@@ -151,12 +151,23 @@ class Driver:
         """Write an event, fold it in, and tell whoever looks on."""
         stamped = self.ledger.append(event, durable=event["event"] in DURABLE)
         self.records.apply(stamped)
+        if event["event"] == "checkpoint" and _is_elsewhere(event["path"]):
+            self._take_curve(event["id"], Path(event["path"]))
         self.tracker.event(self.records, stamped)
         if event["event"] in RECORDED:
             self._unwritten.add(event["id"])
         self._write_records()
         with suppress(OSError):  # a closed terminal must not break it off here
             self.watch(self, stamped)
+
+    def _take_curve(self, trial: str, checkpoint: Path) -> None:
+        """The curve of a trial that is taken over from another sweep, whose folder may be gone one day."""
+        theirs = next((p / "progress.jsonl" for p in checkpoint.parents if p.name == trial), None)
+        mine = self.setting.directory / "trials" / trial / "progress.jsonl"
+        with suppress(OSError):
+            if theirs is not None and not mine.exists():
+                mine.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(mine, theirs.read_text())
 
     def _write_records(self) -> None:
         """Bring every `record.json` up to the ledger; what a full disk refuses is tried again with the next event."""

@@ -395,6 +395,11 @@ def with_settings(sweep: Sweep, settings: dict[str, Any], where: str) -> Sweep:
             raise ConfigError(f"{where} {key}: is searched by this sweep; set space.{searched} or leave it")
         if head in SECTIONS and key not in ("method", "data"):
             put(values["base"], key, value, where)
+        elif head == "evals" and key.count(".") > 1:  # an option: evals.reconstruction.limit
+            _, name, option = key.split(".", 2)
+            entry = values["evals"].setdefault(name, {})
+            of_entry = "options" not in entry or option == "name" or option.startswith("options.")
+            put(entry if of_entry else entry["options"], option, value, where)
         elif head == "space":
             values["space"][key.removeprefix("space.")] = value
         elif head in public_names(Sweep):

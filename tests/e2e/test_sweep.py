@@ -94,6 +94,8 @@ def test_finished_trials_of_another_sweep_are_taken_over(tmp_path: Path) -> None
     taken = [trial for trial in records.trials.values() if trial.stage == "pretrain" and trial.origin]
     assert len(taken) == 4
     assert records.frame()["good/all/val/score"].notna().all()
+    for trial in taken:
+        assert [entry["epoch"] for entry in records.progress(trial.id)] == [1, 2, 3, 4], "with its curve"
 
 
 def test_the_sampler_learns_from_another_sweep_and_disk_ends_the_search(tmp_path: Path) -> None:

@@ -104,7 +104,13 @@ def test_settings_can_change_space_evaluations_method_and_objectives() -> None:
 
 
 def test_an_option_of_one_evaluation_can_be_set() -> None:
-    changed = with_settings(sweep(), settings_of(["evals.linear.options.limit=9"]), "--set")
+    for key in ("evals.linear.limit", "evals.linear.options.limit"):
+        changed = with_settings(sweep(), settings_of([f"{key}=9"]), "--set")
+        assert changed.evals["linear"].options["limit"] == 9
+    new = with_settings(sweep(), settings_of(["evals.probe.name=linear", "evals.probe.limit=9"]), "--set").evals[
+        "probe"
+    ]
+    assert (new.name, new.options) == ("linear", {"limit": 9})
     assert changed.evals["linear"].options == {"limit": 9}
 
 
