@@ -1,6 +1,7 @@
 """What every method keeps, found by itself: a new file in `trainables/` is tested without a line here.
 
-The small form of a method is that of the named sweep that searches it (`smoke`), on handwritten digits in colour.
+The small form of a method is that of the named sweep that searches it (`smoke`), on its data where they are embedded,
+else on handwritten digits in colour.
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ def smallest(name: str, **train: Any) -> Resolved:
     for key, value in (sweep.known[0] if sweep.known else {}).items():
         put(values, key, value, "test")
     training = {"epochs": 4, "warmup_epochs": 1, "batch_size": 16, "lr": 1e-3, "checkpoint_every": 2, **train}
+    data: dict[str, Any] = {"name": "digits", "channels": 3}
+    if values.get("data", {}).get("source") == "solids":
+        data = {"name": sweep.data, **values["data"]}
     return resolve(
         {
             "method": {"name": name, **values["method"]},
-            "data": {"name": "digits", "channels": 3, "limit": ITEMS},
+            "data": {**data, "limit": ITEMS},
             "views": values["views"],
             "train": training,
             "seed": 5,

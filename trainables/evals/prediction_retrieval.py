@@ -89,7 +89,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
 
 
 def gathered(subject: Subject, cfg: Config, split: Split) -> tuple[Tensor, Tensor]:
-    """Embeddings (objects, views, d) and latents (objects, views, k); of objects with more views, as many as all have."""
+    """Embeddings (objects, views, d) and latents (objects, views, k); of each object as many views as all have."""
     features = subject.features(Request(split, limit=cfg.limit))
     owner = features.labels["object"]
     rows = [(owner == one).nonzero()[:, 0] for one in owner.unique()]
