@@ -16,6 +16,7 @@ import io
 import json
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -148,13 +149,24 @@ def _render_all(
         return
     context = multiprocessing.get_context("forkserver")  # imports once, and forks nothing that has threads
     context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(workers, context) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         try:
             for done in as_completed([pool.submit(render_object, cfg, shape, views, out) for shape, views in todo]):
                 progress.add(done.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """A process of a pool whose parent is killed would wait for ever."""
+
+    def wait() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def render_object(cfg: RenderConfig, shape: Shape, views: list[int], out: Path) -> int:
