@@ -104,7 +104,7 @@ def _shapes(cfg: RenderConfig, meshes: str) -> list[Shape]:
     if cfg.objects is None:
         return made
     try:
-        rows = np.load(cfg.objects, allow_pickle=False)
+        rows = np.load(cfg.objects)
         wanted = {(str(category), str(name)) for category, name in rows}
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{cfg.objects}: should hold rows (class, object) of text ({error})") from None
