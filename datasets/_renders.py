@@ -65,7 +65,7 @@ def read_listing(folder: Path, part: Literal["train", "val"]) -> Listing:
 
 def _load(path: Path) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
+        array: np.ndarray = np.load(path)
     except FileNotFoundError:
         raise DataError(f"bench3die: no '{path.name}' in {path.parent}") from None
     except (OSError, ValueError, EOFError) as error:

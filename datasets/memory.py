@@ -188,7 +188,7 @@ def _locked(file: IO[str], folder: Path) -> bool:
             return True
         except BlockingIOError:
             if not said and time.monotonic() - begin > PATIENCE:
-                print(f"cache {folder}: another process is building it; waiting", file=sys.stderr, flush=True)
+                print(f"{folder}: another process is building it; waiting", file=sys.stderr, flush=True)
                 said = True
             time.sleep(0.02 if not said else 0.5)
         except OSError:

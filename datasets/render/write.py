@@ -29,8 +29,9 @@ from pydantic import Field
 
 from datasets import config
 from datasets._progress import Progress, duration
-from datasets.atomic import replacing
+from datasets.atomic import remove, replacing
 from datasets.base import DataError
+from datasets.memory import alone
 from datasets.render.meshes import obj_files
 from datasets.render.scene import Mesh, render
 from datasets.render.solids import digits, solids
@@ -73,6 +74,11 @@ def write_set(cfg: RenderConfig, meshes: str, out: Path) -> Iterator[str]:
     """
     shapes = _shapes(cfg, meshes)
     out.mkdir(parents=True, exist_ok=True)
+    with alone(out / "set"):  # a second run waits, and then finds nothing left to do
+        yield from _write_set(cfg, meshes, shapes, out)
+
+
+def _write_set(cfg: RenderConfig, meshes: str, shapes: list[Shape], out: Path) -> Iterator[str]:
     _agree(cfg, meshes, out)
     todo = [(shape, views) for shape in shapes if (views := _missing(cfg, out, shape))]
     count = sum(len(views) for _, views in todo)
@@ -98,7 +104,7 @@ def _shapes(cfg: RenderConfig, meshes: str) -> list[Shape]:
     if cfg.objects is None:
         return made
     try:
-        rows = np.load(cfg.objects, allow_pickle=False)
+        rows = np.load(cfg.objects)
         wanted = {(str(category), str(name)) for category, name in rows}
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{cfg.objects}: should hold rows (class, object) of text ({error})") from None
@@ -173,6 +179,8 @@ def render_object(cfg: RenderConfig, shape: Shape, views: list[int], out: Path) 
     """Render some views of one object; how many."""
     folder = out / shape.category / shape.name
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*"):  # of a run that was killed
+        remove(left)
     mesh = shape.mesh()
     for view in views:
         latents = latents_of(cfg.seed, shape, view)

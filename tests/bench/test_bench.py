@@ -44,7 +44,8 @@ def test_features_are_encoded_once_for_five_evaluations() -> None:
 
 @pytest.mark.parametrize("pixels", [64, 256])
 def test_a_packed_epoch_beats_decoding_again(pixels: int) -> None:
-    assert packed.compare(objects=6, views=2, pixels=pixels)["ratio"] >= 10
+    with packed.rendered(objects=6, views=2, pixels=pixels) as root:
+        assert packed.compare(root, 64)["ratio"] >= 10
 
 
 @pytest.mark.slow

@@ -271,6 +271,7 @@ def test_a_resumed_run_gives_the_same_set_whoever_renders(tmp_path: Path) -> Non
     before = whole(tmp_path / "a")
     for name in ("image_0.jpg", "latent_2.npy"):
         next((tmp_path / "a").glob(f"digit4/*/{name}")).unlink()
+    next((tmp_path / "a").glob("digit4/*/image_1.jpg")).with_name(".image_0.jpg.4711").touch()
     (tmp_path / "a" / "train_images.npy").unlink()
     lines = list(write_set(CFG, "digits", tmp_path / "a"))
     assert lines[1].startswith("2 pictures")

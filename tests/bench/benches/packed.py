@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -45,31 +47,33 @@ class Decoding:
         return *images, relative_quaternion(first, second)
 
 
-def compare(objects: int = 8, views: int = 3, pixels: int = 256, size: int = 64, epochs: int = 4) -> dict[str, float]:
-    """CPU seconds (one thread) of an epoch's batches, "decoded" and "packed", and their "ratio"; "pack", once before.
-
-    Args:
-        objects: of each of ten classes. pixels: of the JPEGs. size: of the images that are delivered.
-    """
-    threads, cache = torch.get_num_threads(), os.environ.get("SWEEP_CACHE")
-    torch.set_num_threads(1)
+@contextmanager
+def rendered(objects: int, views: int, pixels: int) -> Iterator[Path]:
+    """A set of solids with JPEGs of `pixels`, `objects` of each of ten classes, and an empty cache beside it."""
+    cache = os.environ.get("SWEEP_CACHE")
     with tempfile.TemporaryDirectory() as name:
-        root = Path(name) / "set"
         os.environ["SWEEP_CACHE"] = str(Path(name) / "cache")
         try:
-            list(write_set(RenderConfig(views=views, size=pixels, count=objects, workers=1), "solids", root))
-            begin = time.process_time()
-            cfg = bench3die.Config(source="files", size=size, limit=8 * objects - 1, val_fraction=1e-9)
-            source = bench3die.open(cfg, root, "train")
-            pack = time.process_time() - begin
-            usual = Decoding(root, np.load(root / "train_images.npy").tolist(), views, size)
-            decoded = min(_epoch_decoded(usual, len(source)) for _ in range(2))
-            packed = min(_epoch_packed(source) for _ in range(epochs))
+            list(write_set(RenderConfig(views=views, size=pixels, count=objects, workers=1), "solids", Path(name)))
+            yield Path(name)
         finally:
-            torch.set_num_threads(threads)
             os.environ.pop("SWEEP_CACHE")
             if cache is not None:
                 os.environ["SWEEP_CACHE"] = cache
+
+
+def compare(root: Path, size: int, epochs: int = 4) -> dict[str, float]:
+    """CPU seconds (one thread) of an epoch's batches of `size`, "decoded" and "packed", their "ratio"; "pack" once."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    begin = time.process_time()
+    source = bench3die.open(bench3die.Config(source="files", size=size), root, "train")
+    pack = time.process_time() - begin
+    objects = np.load(root / "train_images.npy").tolist()[: len(source)]
+    usual = Decoding(root, objects, len(list((root / objects[0].strip("/")).glob("*.jpg"))), size)
+    decoded = min(_epoch_decoded(usual, len(source)) for _ in range(2))
+    packed = min(_epoch_packed(source) for _ in range(epochs))
+    torch.set_num_threads(threads)
     return {"decoded": decoded, "packed": packed, "ratio": decoded / packed, "pack": pack, "pairs": len(source)}
 
 
@@ -90,11 +94,12 @@ def _epoch_packed(source: Source) -> float:
 def measure() -> list[Row]:
     """Solids in the published size of 256 pixels, delivered in 64 and in 128."""
     rows = []
-    for size in (64, 128):
-        found = compare(size=size)
-        beside = (
-            f"{found['pairs']:.0f} pairs in {found['packed'] * 1000:.0f} ms against {found['decoded'] * 1000:,.0f}, "
-            f"CPU time; packed once in {found['pack']:.1f} s"
-        )
-        rows.append(Row(f"g, packed renders, {size} px", found["ratio"], promise=PROMISE, beside=beside))
+    with rendered(objects=20, views=3, pixels=256) as root:
+        for size in (64, 128):
+            found = compare(root, size)
+            beside = (
+                f"{found['pairs']:.0f} pairs in {found['packed'] * 1000:.0f} ms against "
+                f"{found['decoded'] * 1000:,.0f}, CPU time; packed once in {found['pack']:.1f} s"
+            )
+            rows.append(Row(f"g, packed renders, {size} px", found["ratio"], promise=PROMISE, beside=beside))
     return rows
