@@ -41,7 +41,8 @@ SPEC = Spec(
     params={"rot": 1, "ron": 1, "fli": 1, "bri": 2},
     kinds={"rot": "circular", "ron": "quarter", "fli": "binary", "bri": "continuous"},
 )
-EVALUATIONS = names("evaluation")
+# those of pairs of views have a file of their own
+EVALUATIONS = [name for name in names("evaluation") if "object" not in load("evaluation", name).NEEDS.labels]
 NEEDED: dict[str, dict[str, object]] = {
     "equivariance_roll": {"limit": 200},
     "linear": {"transformed": ("rot", "bri")},

@@ -28,6 +28,10 @@ CONFIG: dict[str, Any] = {
     "data": {"name": "digits", "size": 8, "limit": 60},
     "views": {"tx": ["sca", "rot", "fli"]},
 }
+PAIRS: dict[str, Any] = {
+    "method": {"name": "sie", "encoder": {"name": "small_resnet10", "width": 4}, "equi": 16, "projector": [16, 16]},
+    "data": {"name": "bench3die", "source": "solids", "size": 32, "solids": {"objects": 3, "views": 4}},
+}
 
 
 def reconstructed(subject: CheckpointSubject) -> base.Result:
@@ -37,14 +41,23 @@ def reconstructed(subject: CheckpointSubject) -> base.Result:
 READ_FIRST = {"reconstruction": reconstructed}
 
 
+def made(config: dict[str, Any], folder: Path) -> Path:
+    torch.manual_seed(0)
+    resolved = resolve(config)
+    spec = resolved.build_views(resolved.source(None, "train").spec).spec
+    state.save(folder / "epoch-0001", resolved.build_method(spec), resolved.dump(), spec, epoch=1)
+    return folder / "epoch-0001"
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    resolved = resolve(CONFIG)
-    spec = resolved.build_views(resolved.source(None, "train").spec).spec
-    path = tmp_path_factory.mktemp("trial") / "epoch-0001"
-    state.save(path, resolved.build_method(spec), resolved.dump(), spec, epoch=1)
-    return path
+    return made(CONFIG, tmp_path_factory.mktemp("trial"))
+
+
+@pytest.fixture(scope="module")
+def of_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A method that trains on pairs of views of rendered objects."""
+    return made(PAIRS, tmp_path_factory.mktemp("pairs"))
 
 
 @pytest.fixture
@@ -131,10 +144,12 @@ def test_the_encoder_is_left_as_it_was(subject: CheckpointSubject) -> None:
 
 
 @pytest.mark.parametrize("name", names("evaluation"))
-def test_every_evaluation_on_a_real_encoder(name: str, checkpoint: Path, tmp_path: Path) -> None:
-    subject, module = CheckpointSubject(checkpoint, None, tmp_path), load("evaluation", name)
+def test_every_evaluation_on_a_real_encoder(name: str, checkpoint: Path, of_pairs: Path, tmp_path: Path) -> None:
+    module = load("evaluation", name)
+    checkpoint = of_pairs if "object" in module.NEEDS.labels else checkpoint
+    subject = CheckpointSubject(checkpoint, None, tmp_path)
     before = {key: value.clone() for key, value in subject.method.state_dict().items()}
-    cfg = module.Config() if name == "equivariance_roll" else module.Config(parts=("*",))
+    cfg = module.Config(parts=("*",)) if name not in ("equivariance_roll", "prediction_retrieval") else module.Config()
     promised = base.check(module, cfg, subject.spec, subject.method.parts, base.capabilities_of(subject.method))
     given = {key: READ_FIRST[key](subject) for key in module.NEEDS.after}
     result = module.run(subject, cfg, np.random.default_rng(0), given)
