@@ -398,10 +398,19 @@ def with_settings(sweep: Sweep, settings: dict[str, Any], where: str) -> Sweep:
         elif head == "space":
             values["space"][key.removeprefix("space.")] = value
         elif head in public_names(Sweep):
-            put(values, key, value, where)
+            put(values, _option_key(key, values["evals"]), value, where)
         else:
             raise ConfigError(f"{where} {key}: no such setting{near(head, [*SECTIONS, *public_names(Sweep)])}")
     return build(values, where)
+
+
+def _option_key(key: str, evaluations: Any) -> str:
+    """`evals.linear.limit` of an evaluation that the sweep has, as it lies there: `evals.linear.options.limit`."""
+    _, name, rest = [*key.split(".", 2), "", ""][:3]
+    there = evaluations.get(name) if key.startswith("evals.") and isinstance(evaluations, dict) else None
+    if rest and isinstance(there, dict) and "options" in there and rest.split(".")[0] not in ("name", "options"):
+        return f"evals.{name}.options.{rest}"
+    return key
 
 
 def build(values: dict[str, Any], where: str) -> Sweep:
