@@ -43,7 +43,7 @@ def evaluate_checkpoint(
         out = checkpoint.parent / f"{checkpoint.name}-evaluation"
     method, _, meta = load_method(checkpoint)
     for name, config in configs.items():
-        check(load_module("evaluation", name), config, meta.spec, method.parts, capabilities_of(method))
+        check(load_module("evaluation", name), config, meta.spec, method.parts, capabilities_of(method), configs)
     subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
     results: dict[str, Result] = {}
     for name in names:
