@@ -21,6 +21,7 @@ arXiv 2111.00899; as the baseline of DUET (Suau et al., ICML 2023, arXiv 2306.16
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import torch
@@ -49,7 +50,7 @@ class Config(TwoViewConfig):
     @classmethod
     def _has_a_task(cls, code: str) -> str:
         if code not in TASKS:
-            raise ConfigError(f"'{code}' cannot be predicted{near(code, set(TASKS))}; one of {', '.join(TASKS)}")
+            raise ConfigError(f"'{code}' cannot be predicted{near(code, set(TASKS))}")
         return code
 
 
@@ -71,6 +72,18 @@ class ESSL(TwoViewMethod):
         outputs = TASKS[cfg.equi_tx].outputs
         self.predictor = MLP(features, hidden, outputs, norm="layer", final_norm=False) if cfg.lambda_ else None
         self.parts = {"all": features}
+
+    @classmethod
+    def check(cls, cfg: Any, spec: Spec) -> None:
+        """Refuse as every two-view method; warn of a turn that cannot be told since the small view is turned anyway."""
+        super().check(cfg, spec)
+        other = {"ron": "rot", "rot": "ron"}.get(cfg.equi_tx, "")
+        if cfg.lambda_ and spec.kinds.get(other) in ("circular", "quarter"):
+            warnings.warn(
+                f"method.equi_tx: '{cfg.equi_tx}' can hardly be told from views that '{other}' turns all around; "
+                f"leave '{other}' out of views.tx",
+                stacklevel=2,
+            )
 
     @classmethod
     def auxiliary(cls, cfg: config.Config) -> Auxiliary | None:
