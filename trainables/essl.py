@@ -41,7 +41,9 @@ from trainables.nets.two_view import TwoViewConfig, TwoViewMethod
 class Config(TwoViewConfig):
     """Options of ESSL; defaults are those of DUET's code."""
 
-    lambda_: float = Field(0.4, ge=0, le=1e6, alias="lambda", description="of the auxiliary loss; 0 = SimCLR (0.4)")
+    lambda_: float = Field(
+        0.4, ge=0, le=1e6, alias="lambda", description="of the auxiliary loss; 0 = SimCLR (DUET: 0.4)"
+    )
     equi_tx: str = Field("ron", description=f"the transform to be told, not in views.tx: {' '.join(TASKS)}")
     crop_fraction: float = Field(0.5, gt=0, le=1, description="side of the small view, share of the views' (DUET: 0.5)")
     predictor_hidden: int = Field(2048, ge=1, le=65_536, description="units of both hidden layers (DUET: 2048)")
