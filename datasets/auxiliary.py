@@ -24,6 +24,7 @@ from torch import Tensor
 from datasets.base import Question
 from datasets.config import ConfigError, near, parse
 from datasets.transforms.base import Shape
+from datasets.transforms.color import COMPONENTS, Jitter
 from datasets.transforms.image import center_crop
 from datasets.transforms.load import build, find
 
@@ -84,11 +85,14 @@ class AuxiliaryView:
         """
         code = wanted.code
         if code not in TASKS:
-            raise ConfigError(
-                f"method.equi_tx: '{code}' cannot be predicted{near(code, set(TASKS))}; one of {', '.join(TASKS)}"
-            )
+            raise ConfigError(f"method.equi_tx: '{code}' cannot be predicted{near(code, set(TASKS))}")
         if code in tx:
             raise ConfigError(f"method.equi_tx: '{code}' is to be told from the small view; leave it out of views.tx")
+        if code in COMPONENTS and Jitter.code in tx:
+            raise ConfigError(
+                f"method.equi_tx: '{code}' is to be told from the small view, but 'jit' of views.tx holds it; "
+                "name the other components there"
+            )
         if len(loaded) != 3:
             raise ConfigError(f"method.equi_tx: an auxiliary view needs images (C, H, W), the data have {loaded}")
         side = [max(1, int(length * wanted.fraction)) for length in target[1:]]
@@ -97,7 +101,10 @@ class AuxiliaryView:
         self.stages = build(tx, options, loaded, (loaded[0], *self.size))
         out = self.stages[-1].transform.out_shape if self.stages else loaded
         kind = find(code)
-        self.transform = kind(parse(kind.Config, dict(self.task.options), code), out, out)
+        try:
+            self.transform = kind(parse(kind.Config, dict(self.task.options), code), out, out)
+        except ConfigError as error:
+            raise ConfigError(f"method.equi_tx: {str(error).removeprefix('views.tx: ')}") from None
 
     def __call__(self, x: Tensor, rng: torch.Generator, total: int, offset: int) -> Question:
         """Training form, with draws for `total` items of which these begin at `offset`; pixels stay in [0, 1]."""

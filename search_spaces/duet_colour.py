@@ -8,8 +8,8 @@ Gaussian targets since the ends of its range are no circle. Searches lambda, the
 strength of the jitter, against a linear probe on the class and the R2 of the hue shift from the whole representation.
 No recipe is published for it: tried first are the defaults of DUET's code, then lambda 1000.
 
-Time: the smoke run takes about 2 minutes on 2 cores. The full run needs GPUs, see `resources`; it was not run. It costs
-as much as `duet_rotation`, half of it with 400 epochs.
+Time: the smoke run takes about 2 minutes on 2 cores. The full run needs GPUs, see `resources`; it was not run. An
+epoch costs as much as one of `duet_rotation`, a configuration of 400 epochs half as much.
 
 Result: not measured at full size. The smoke run shows only that everything works.
 """

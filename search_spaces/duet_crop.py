@@ -8,8 +8,8 @@ and may be negative. `mode: corrected` is the side of a square of equal area ove
 lambda, the bins, the width of the Gaussian target and the smallest crop, against a linear probe on the class and the R2
 of the parameter. Tried first are the defaults of DUET's code.
 
-Time: the smoke run takes about 2 minutes on 2 cores. The full run needs GPUs, see `resources`; it was not run. It costs
-as much as `duet_rotation`, half of it with 400 epochs.
+Time: the smoke run takes about 2 minutes on 2 cores. The full run needs GPUs, see `resources`; it was not run. An
+epoch costs as much as one of `duet_rotation`, a configuration of 400 epochs half as much.
 
 Result: not measured at full size. The smoke run shows only that everything works.
 """

@@ -189,7 +189,8 @@ class Plan:
             spec = self.spec(resolved.evaluated())
         except ConfigError as error:
             raise ConfigError(f"{error} (at {where})") from None
-        found, names = (method.parts, capabilities_of(method)), dict[str, set[str]]()
+        found = (method.parts, capabilities_of(method), {applied.key: applied.config for applied in self._evaluations})
+        names: dict[str, set[str]] = {}
         for applied in self._evaluations:
             try:
                 _check_inputs(applied, names)
@@ -203,11 +204,12 @@ class Plan:
         with torch.device("meta"):
             method = resolved.build_method(spec)
         spec = self.spec(resolved.evaluated())
+        configs = {applied.key: applied.config for applied in self._evaluations}
         kept: dict[str, Applied] = {}
         for applied in self._evaluations:
             with suppress(ConfigError):
                 _check_inputs(applied, kept)
-                check(applied.module, applied.config, spec, method.parts, capabilities_of(method))
+                check(applied.module, applied.config, spec, method.parts, capabilities_of(method), configs)
                 kept[applied.key] = applied
         return list(kept.values())
 

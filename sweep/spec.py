@@ -395,18 +395,22 @@ def with_settings(sweep: Sweep, settings: dict[str, Any], where: str) -> Sweep:
             raise ConfigError(f"{where} {key}: is searched by this sweep; set space.{searched} or leave it")
         if head in SECTIONS and key not in ("method", "data"):
             put(values["base"], key, value, where)
-        elif head == "evals" and key.count(".") > 1:  # an option: evals.reconstruction.limit
-            _, name, option = key.split(".", 2)
-            entry = values["evals"].setdefault(name, {})
-            of_entry = "options" not in entry or option == "name" or option.startswith("options.")
-            put(entry if of_entry else entry["options"], option, value, where)
         elif head == "space":
             values["space"][key.removeprefix("space.")] = value
         elif head in public_names(Sweep):
-            put(values, key, value, where)
+            put(values, _option_key(key, values["evals"]), value, where)
         else:
             raise ConfigError(f"{where} {key}: no such setting{near(head, [*SECTIONS, *public_names(Sweep)])}")
     return build(values, where)
+
+
+def _option_key(key: str, evaluations: Any) -> str:
+    """`evals.linear.limit` of an evaluation that the sweep has, as it lies there: `evals.linear.options.limit`."""
+    _, name, rest = [*key.split(".", 2), "", ""][:3]
+    there = evaluations.get(name) if key.startswith("evals.") and isinstance(evaluations, dict) else None
+    if rest and isinstance(there, dict) and "options" in there and rest.split(".")[0] not in ("name", "options"):
+        return f"evals.{name}.options.{rest}"
+    return key
 
 
 def build(values: dict[str, Any], where: str) -> Sweep:

@@ -44,7 +44,7 @@ def evaluate_checkpoint(
     subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
     for name, config in configs.items():
         method = subject.method
-        check(load_module("evaluation", name), config, subject.spec, method.parts, capabilities_of(method))
+        check(load_module("evaluation", name), config, subject.spec, method.parts, capabilities_of(method), configs)
     results: dict[str, Result] = {}
     for name in names:
         yield f"{name}"

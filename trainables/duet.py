@@ -186,7 +186,8 @@ def _check_code(code: str, cfg: Options, spec: Spec) -> None:
     kind = spec.kinds[code]
     if cfg.target == "ga" and kind in ("circular", "quarter"):
         warnings.warn(
-            f"method.target: both ends of '{code}' are one image but far apart for 'ga'; 'vm' fits", stacklevel=3
+            f"method.target: the ends of '{code}' meet on the circle but are far apart for 'ga'; 'vm' fits",
+            stacklevel=3,
         )
     if cfg.target == "vm" and kind == "zero_one":
         raise ConfigError(

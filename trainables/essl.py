@@ -21,6 +21,7 @@ arXiv 2111.00899; as the baseline of DUET (Suau et al., ICML 2023, arXiv 2306.16
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import torch
@@ -40,7 +41,9 @@ from trainables.nets.two_view import TwoViewConfig, TwoViewMethod
 class Config(TwoViewConfig):
     """Options of ESSL; defaults are those of DUET's code."""
 
-    lambda_: float = Field(0.4, ge=0, le=1e6, alias="lambda", description="of the auxiliary loss; 0 = SimCLR (0.4)")
+    lambda_: float = Field(
+        0.4, ge=0, le=1e6, alias="lambda", description="of the auxiliary loss; 0 = SimCLR (DUET: 0.4)"
+    )
     equi_tx: str = Field("ron", description=f"the transform to be told, not in views.tx: {' '.join(TASKS)}")
     crop_fraction: float = Field(0.5, gt=0, le=1, description="side of the small view, share of the views' (DUET: 0.5)")
     predictor_hidden: int = Field(2048, ge=1, le=65_536, description="units of both hidden layers (DUET: 2048)")
@@ -49,7 +52,7 @@ class Config(TwoViewConfig):
     @classmethod
     def _has_a_task(cls, code: str) -> str:
         if code not in TASKS:
-            raise ConfigError(f"'{code}' cannot be predicted{near(code, set(TASKS))}; one of {', '.join(TASKS)}")
+            raise ConfigError(f"'{code}' cannot be predicted{near(code, set(TASKS))}")
         return code
 
 
@@ -71,6 +74,18 @@ class ESSL(TwoViewMethod):
         outputs = TASKS[cfg.equi_tx].outputs
         self.predictor = MLP(features, hidden, outputs, norm="layer", final_norm=False) if cfg.lambda_ else None
         self.parts = {"all": features}
+
+    @classmethod
+    def check(cls, cfg: Any, spec: Spec) -> None:
+        """Refuse as every two-view method; warn of a turn that cannot be told since the small view is turned anyway."""
+        super().check(cfg, spec)
+        other = {"ron": "rot", "rot": "ron"}.get(cfg.equi_tx, "")
+        if cfg.lambda_ and spec.kinds.get(other) in ("circular", "quarter"):
+            warnings.warn(
+                f"method.equi_tx: '{cfg.equi_tx}' can hardly be told from views that '{other}' turns all around; "
+                f"leave '{other}' out of views.tx",
+                stacklevel=2,
+            )
 
     @classmethod
     def auxiliary(cls, cfg: config.Config) -> Auxiliary | None:

@@ -145,7 +145,7 @@ class HueOptions(ComponentOptions):
 
 
 class Brightness(ColorTransform):
-    """`bri`: one component of the jitter alone; parameters (value, mask), unit over the value's range."""
+    """`bri`: brightness, one component of the jitter alone; parameters (value, mask), unit over the value's range."""
 
     code = "bri"
     Config = ComponentOptions

@@ -307,6 +307,11 @@ class Blur(ImageTransform):
     identity = (0.0, 0.0)
     cfg: BlurOptions
 
+    def __init__(self, cfg: BlurOptions, shape: Shape, target: Shape) -> None:
+        super().__init__(cfg, shape, target)
+        if min(shape[1:]) < 2:
+            raise ConfigError(f"views.tx: 'blu' needs images of at least 2 x 2 pixels, here they are {shape[1:]}")
+
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
         sigma = uniform(n, self.cfg.sigma_min, self.cfg.sigma_max, rng)
         mask = bernoulli(n, self.cfg.probability, rng)

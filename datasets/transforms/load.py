@@ -116,7 +116,10 @@ def alone(code: str, shape: Shape) -> Transform:
         ConfigError: no such transform, or it cannot work on these items.
     """
     kind = find(code)
-    return kind(parse(kind.Config, {}, code), shape, shape)
+    try:
+        return kind(parse(kind.Config, {}, code), shape, shape)
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("views.tx: ")) from None  # it is named elsewhere
 
 
 def _single(code: str, cfg: Config, shape: Shape, target: Shape) -> Stage:

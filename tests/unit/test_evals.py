@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -259,8 +261,38 @@ def test_rolling_perfect_and_chance(tmp_path: Path) -> None:
 def test_turns_are_whole_circles_over_the_bins() -> None:
     assert equivariance_roll.turns(4, quarter=False) == {1: 90, 2: 180, 3: -90}
     assert equivariance_roll.turns(8, quarter=True) == {2: 90, 4: 180, 6: -90}
-    with pytest.raises(ConfigError, match="change bins"):
+    with pytest.raises(ConfigError, match=r"no shift of 3 bins is a turn.*take an even number"):
         equivariance_roll.turns(3, quarter=True)
+    with pytest.raises(ConfigError, match=r"no shift of 1 bin is a turn.*take at least 2"):
+        equivariance_roll.turns(1, quarter=False)
+
+
+@pytest.mark.parametrize("name", ["equivariance_roll", "controlled_generation"])
+@pytest.mark.parametrize(("code", "bins", "turned"), [("ron", 3, False), ("rot", 1, False), ("ron", 8, True)])
+def test_bins_without_a_turn_are_refused_before_anything_runs(name: str, code: str, bins: int, turned: bool) -> None:
+    module = load("evaluation", name)
+    parts, capabilities = {"all": 48, "group": 2 * bins}, dict.fromkeys(("roll", "marginal", "steer"), (code, "fli"))
+    with nullcontext() if turned else pytest.raises(ConfigError, match=f"^{name}: no shift of {bins} bin"):
+        base.check(module, config(module, name), SPEC, parts, capabilities)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "images that are clean; set its option transform to 'rot'"),
+        ({"transform": "fli"}, "images that are under 'fli'; set its option transform to 'rot'"),
+        ({"transform": "rot", "parts": ("content",)}, "reads the decoder of 'all'; add it to the parts"),
+        ({"transform": "rot", "parts": ("*",)}, None),
+        ({"transform": "rot"}, None),
+    ],
+)
+def test_a_decoder_that_edits_cannot_use_is_refused_before_anything_runs(
+    options: dict[str, Any], message: str | None
+) -> None:
+    given = (SPEC, Grid.parts, dict.fromkeys(("roll", "steer"), ("rot",)))
+    cfg, beside = controlled_generation.Config(), {"reconstruction": reconstruction.Config(**options)}
+    with pytest.raises(ConfigError, match=f"^controlled_generation: .*{message}") if message else nullcontext():
+        base.check(controlled_generation, cfg, *given, beside)
 
 
 def test_decoding_a_marginal() -> None:
@@ -304,6 +336,7 @@ def test_effective_rank_is_the_definition_for_more_dimensions_than_rows() -> Non
         ("linear", {"factor": "clas"}, "did you mean 'class'"),
         ("linear", {"factor": "size"}, "continuous"),
         ("linear", {"transformed": ("hua",)}, "'hua': no such transform; did you mean 'hue'"),
+        ("transfer", {"transformed": ("hua",)}, "'hua': no such transform; did you mean 'hue'"),
         ("knn", {"parts": ("contnt",)}, "did you mean 'content'"),
         ("transform_parameter", {"transforms": ("rit",)}, "did you mean 'rot'"),
         ("equivariance_roll", {"parts": ("content",)}, "only 'all' can be rolled"),
@@ -419,7 +452,7 @@ def test_a_decoder_of_clean_images_is_refused_for_edits(tmp_path: Path) -> None:
     subject = Known(tmp_path)
     clean = evaluate("reconstruction", tmp_path, transform=None)
     cfg = config(controlled_generation, "controlled_generation")
-    with pytest.raises(ConfigError, match="saw images that are clean; set its option transform to 'rot'"):
+    with pytest.raises(ConfigError, match="sees images that are clean; set its option transform to 'rot'"):
         controlled_generation.run(subject, cfg, np.random.default_rng(0), {"reconstruction": clean})
 
 

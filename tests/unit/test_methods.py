@@ -13,6 +13,7 @@ from datasets.base import Batch, Spec
 from datasets.config import ConfigError, parse
 from trainables.core.method import Method, has
 from trainables.duet import DUET
+from trainables.essl import ESSL
 from trainables.losses.contrast import nt_xent
 from trainables.losses.divergence import best_constant, chance, jensen_shannon, log_gaussian, log_von_mises
 from trainables.nets.encoder import EncoderConfig, build_encoder
@@ -319,6 +320,18 @@ def test_without_bins_duet_is_simclr() -> None:
     assert duet.parts == {"all": 16, "content": 16}
 
 
+def test_without_a_weight_essl_is_simclr() -> None:
+    """No predictor, no small view asked for, and running statistics as of two passes, not three."""
+    essl, simclr = build(ESSL, **{"lambda": 0.0}), build(SimCLR)
+    assert essl.predictor is None and ESSL.auxiliary(essl.cfg) is None
+    simclr.load_state_dict(essl.state_dict())
+    b = batch()
+    found, expected = essl(b), simclr(b)
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    for one, other in zip(essl.buffers(), simclr.buffers(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_with_one_bin_the_group_loss_is_zero() -> None:
     out = build(DUET, bins=1, lambda_=1e4)(batch())
     assert float(out["group_loss"]) == pytest.approx(0, abs=1e-12)
@@ -428,6 +441,18 @@ def test_a_target_that_does_not_fit_is_a_warning(code: str, fits: str, misfit: s
     if misfit:
         with pytest.warns(UserWarning, match=f"'{code}'.*'{fits}' fits"):
             DUET.check(DUET.Config(**SMALL, equi_tx=code, target=misfit), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("told", "turned", "lambda_", "said"),
+    [("ron", "rot", 0.4, True), ("rot", "ron", 0.4, True), ("ron", "rot", 0.0, False), ("ron", "sca", 0.4, False)],
+)
+def test_essl_warns_of_a_turn_that_cannot_be_told(told: str, turned: str, lambda_: float, said: bool) -> None:
+    spec = replace(SPEC, kinds={turned: SPEC.kinds[turned]})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ESSL.check(ESSL.Config(**{**SMALL, "equi_tx": told, "lambda": lambda_}), spec)
+    assert [f"leave '{turned}' out of views.tx" in str(one.message) for one in caught] == [True] * said
 
 
 @pytest.mark.parametrize("target", ["ga", "vm"])

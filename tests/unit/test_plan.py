@@ -93,7 +93,11 @@ def test_metrics_are_those_every_point_yields(plan: Plan) -> None:
 
 
 def test_an_evaluation_is_left_out_where_it_does_not_apply_and_the_plan_says_so() -> None:
-    settings = {"space.method.bins": {"choice": [0, 8]}, "evals.reconstruction": {}, "evals.controlled_generation": {}}
+    settings = {
+        "space.method.bins": {"choice": [0, 8]},
+        "evals.reconstruction": {"transform": "rot"},
+        "evals.controlled_generation": {},
+    }
     some = Plan(with_settings(small(), settings, "test"), None)
     said = "\n".join(some.warnings)
     assert "evals.equivariance_roll: left out where it does not apply, equivariance_roll: needs 'roll'" in said
@@ -107,6 +111,19 @@ def test_an_evaluation_is_left_out_where_it_does_not_apply_and_the_plan_says_so(
     with_objective = {**settings, "objectives": ["max equivariance_roll/all/val/margin"]}
     with pytest.raises(ConfigError, match="no evaluation yields it"):
         Plan(with_settings(small(), with_objective, "test"), None)
+
+
+def test_options_of_an_evaluation_that_is_read_must_fit() -> None:
+    with pytest.raises(ConfigError, match="sees images that are clean; set its option transform to 'rot'"):
+        Plan(small(**{"evals.reconstruction": {}, "evals.controlled_generation": {}}), None)
+
+
+def test_bins_without_a_turn_leave_the_rolling_out() -> None:
+    some = Plan(small(**{"space.method.bins": {"choice": [1, 8]}}), None)
+    assert "no shift of 1 bin is a turn" in "\n".join(some.warnings)
+    for bins, rolled in ((1, False), (8, True)):
+        config = some.pretraining({**POINT, "method.bins": bins}, seed=0)[1]
+        assert ("equivariance_roll" in {node.key for node in some.evaluations(config)}) is rolled
 
 
 def test_a_corner_that_cannot_be_built_is_named() -> None:

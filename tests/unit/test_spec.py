@@ -103,15 +103,15 @@ def test_settings_can_change_space_evaluations_method_and_objectives() -> None:
     assert changed.objectives == (Objective(metric="knn/all/val/top1", direction="max"),)
 
 
-def test_an_option_of_one_evaluation_can_be_set() -> None:
-    for key in ("evals.linear.limit", "evals.linear.options.limit"):
-        changed = with_settings(sweep(), settings_of([f"{key}=9"]), "--set")
-        assert changed.evals["linear"].options["limit"] == 9
-    new = with_settings(sweep(), settings_of(["evals.probe.name=linear", "evals.probe.limit=9"]), "--set").evals[
-        "probe"
-    ]
-    assert (new.name, new.options) == ("linear", {"limit": 9})
-    assert changed.evals["linear"].options == {"limit": 9}
+@pytest.mark.parametrize("key", ["evals.linear.limit", "evals.linear.options.limit"])
+def test_an_option_of_one_evaluation_can_be_set(key: str) -> None:
+    changed = with_settings(sweep(), settings_of([f"{key}=9"]), "--set")
+    assert changed.evals["linear"].name == "linear" and changed.evals["linear"].options == {"limit": 9}
+
+
+def test_options_of_an_evaluation_that_the_sweep_had_not_can_be_set() -> None:
+    changed = with_settings(sweep(), settings_of(["evals.knn.k=3", "evals.knn.limit=9"]), "--set")
+    assert changed.evals["knn"].name == "knn" and changed.evals["knn"].options == {"k": 3, "limit": 9}
 
 
 def test_smoke_is_small_and_can_be_changed_further() -> None:

@@ -222,6 +222,19 @@ def test_color_needs_three_channels(code: str) -> None:
         views(Spec(shape=(1, 16, 16)), tx=(code,))
 
 
+def test_what_cannot_work_is_named_where_it_was_asked_for() -> None:
+    gray = Spec(shape=(1, 16, 16))
+    with pytest.raises(ConfigError, match=r"^method.equi_tx: 'gra' needs images with 3 channels"):
+        Views(parse(ViewsConfig, {"tx": ["sca"]}, "views"), gray, Auxiliary("gra"))
+    with pytest.raises(ConfigError, match=r"^'gra' needs images with 3 channels"):
+        views(gray, tx=("sca",)).only(batch(), "gra", rng())
+
+
+def test_blur_needs_two_pixels() -> None:
+    with pytest.raises(ConfigError, match=r"'blu' needs images of at least 2 x 2 pixels, here they are \(1, 1\)"):
+        Views(parse(ViewsConfig, {"tx": ["sca", "blu"]}, "views"), SPEC, Auxiliary("fli", fraction=0.01))
+
+
 def test_a_transform_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mylab_views.py").write_text(
         "import torch\nfrom datasets.transforms.base import Transform\n\n"
@@ -278,8 +291,11 @@ def test_the_auxiliary_view_in_evaluation_is_a_central_crop() -> None:
 def test_what_is_to_be_told_is_not_in_the_stack() -> None:
     with pytest.raises(ConfigError, match=r"method.equi_tx: 'rot' is to be told from the small view; leave it out"):
         asking("rot", tx=("sca", "rot"))
-    with pytest.raises(ConfigError, match=r"'blu' cannot be predicted.*one of ron, fli"):
+    with pytest.raises(ConfigError, match=r"'blu' cannot be predicted.*known: bri, con, fli"):
         asking("blu", tx=("sca",))
+    with pytest.raises(ConfigError, match=r"method.equi_tx: 'hue' is to be told .*'jit' of views.tx holds it"):
+        asking("hue", tx=("sca", "jit"))
+    asking("hue", tx=("sca", "bri", "sat"))
 
 
 # -- relations ------------------------------------------------------------------------------------------------------

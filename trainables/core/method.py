@@ -1,7 +1,7 @@
 """What a pretraining method is: a module with a `Config`, a loss and named parts of its representation.
 
 A method's file defines exactly one `Method` subclass under the name `METHOD`. Optional capabilities (`decode`,
-`predict`) are protocols; evaluations ask for them by name in `Needs.capabilities`.
+`predict`, `roll`, `marginal`, `steer`) are protocols; evaluations ask for them by name in `Needs.capabilities`.
 """
 
 from __future__ import annotations

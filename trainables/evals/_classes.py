@@ -48,11 +48,20 @@ def metrics(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int], capabilities
         raise ConfigError(f"factor: the data have no label '{cfg.factor}'{near(cfg.factor, sorted(spec.labels))}")
     if not spec.labels[cfg.factor]:
         raise ConfigError(f"factor: '{cfg.factor}' is continuous, it has no classes to predict")
+    return names(cfg, spec, parts)
+
+
+def names(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int]) -> list[str]:
+    """The metrics of every part, whatever the data.
+
+    Raises:
+        ConfigError: there is no such part or transform, or it cannot work on what the encoder sees.
+    """
     for code in cfg.transformed:
         if code not in spec.params:
             alone(code, spec.shape)
-    names = ["top1", "top5", "chance", *(f"top1_{code}" for code in cfg.transformed)]
-    return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in names]
+    found = ["top1", "top5", "chance", *(f"top1_{code}" for code in cfg.transformed)]
+    return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in found]
 
 
 def evaluate(subject: Subject, cfg: ClassConfig, fit: Callable[[str, Features, str], Scorer]) -> dict[str, float]:

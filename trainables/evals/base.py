@@ -8,6 +8,8 @@
     def metrics(cfg, spec, parts, capabilities) -> list[str]       the names `run` will return, known before it runs
     def run(subject: Subject, cfg, rng, inputs) -> Result
     def data(cfg) -> list[dict]         optional: sections of other data it opens, which the plan looks for
+    def check_inputs(cfg, capabilities, configs)           optional: ConfigError if the options of the evaluations whose
+                                                           results it reads do not fit; key -> Config
 
 A metric's full name is `evaluation/part/split/metric`, e.g. `linear/all/val/top1`; `run` returns `part/split/metric`.
 
@@ -50,7 +52,7 @@ class Needs:
     Attributes:
         labels: factors of the data that must be labelled; "*" = at least one.
         transforms: codes of transforms that must be in the views' stack; "*" = at least one.
-        capabilities: of the method (`decode`, `predict`, `roll`, `marginal`).
+        capabilities: of the method (`decode`, `predict`, `roll`, `marginal`, `steer`).
         gpu: whether it is hopeless without one.
         after: evaluations whose results are handed over in `inputs`.
     """
@@ -172,11 +174,19 @@ def group_of(transform: str, codes: tuple[str, ...]) -> str:
     return transform or codes[0]
 
 
-def check(module: Any, cfg: EvalConfig, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
+def check(
+    module: Any,
+    cfg: EvalConfig,
+    spec: Spec,
+    parts: Mapping[str, int],
+    capabilities: Capabilities,
+    configs: Mapping[str, EvalConfig] | None = None,
+) -> list[str]:
     """The metrics an evaluation will produce for such data and such a method, as "part/split/metric".
 
     Args:
         spec: of the views. parts: of the method. capabilities: see `capabilities_of`.
+        configs: options of the evaluations that run beside it, by key; None = not known.
 
     Raises:
         ConfigError: one line saying why it does not apply.
@@ -193,16 +203,25 @@ def check(module: Any, cfg: EvalConfig, spec: Spec, parts: Mapping[str, int], ca
                 shown = "any" if one == "*" else f"'{one}'"
                 raise ConfigError(f"{name}: needs {shown} {what}; there is {', '.join(sorted(there)) or 'none'}")
     try:
-        return list(module.metrics(cfg, spec, parts, capabilities))
+        found = list(module.metrics(cfg, spec, parts, capabilities))
+        if configs is not None and hasattr(module, "check_inputs"):
+            module.check_inputs(cfg, capabilities, configs)
+        return found
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
 
 
 def metric_names(
-    module: Any, key: str, cfg: EvalConfig, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities
+    module: Any,
+    key: str,
+    cfg: EvalConfig,
+    spec: Spec,
+    parts: Mapping[str, int],
+    capabilities: Capabilities,
+    configs: Mapping[str, EvalConfig] | None = None,
 ) -> list[str]:
     """The full names, `key/part/split/metric`, of the evaluation that a sweep calls `key`; raises as `check`."""
-    return [f"{key}/{name}" for name in check(module, cfg, spec, parts, capabilities)]
+    return [f"{key}/{name}" for name in check(module, cfg, spec, parts, capabilities, configs)]
 
 
 def direction(module: Any, metric: str) -> str:

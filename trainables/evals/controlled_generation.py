@@ -26,7 +26,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from datasets.base import Spec, Split
+from datasets.base import Kind, Spec, Split
 from datasets.config import ConfigError
 from datasets.transforms.load import alone
 from trainables.evals import _decoder, _files, equivariance_roll, reconstruction
@@ -34,6 +34,7 @@ from trainables.evals.base import REPORTED, Capabilities, EvalConfig, Needs, Req
 
 IMAGES = 4  # rows of the figure
 COLUMNS = 8
+TURNED = ("circular", "quarter")  # kinds whose bins are rolled
 
 
 class Config(EvalConfig):
@@ -57,12 +58,27 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     """The names `run` returns.
 
     Raises:
-        ConfigError: a part other than `all` is asked for, or a transform without bins.
+        ConfigError: a part other than `all` is asked for, or a transform without bins, or without a turn among them.
     """
-    group_of(cfg.transform, capabilities["roll"])
+    code = group_of(cfg.transform, capabilities["roll"])
+    kind = _kind(code, spec)
+    if kind in TURNED:
+        equivariance_roll.check_bins(kind, parts, capabilities)
     if cfg.parts not in (("all",), ("*",)):
         raise ConfigError(f"parts: only 'all' can be edited (got {', '.join(cfg.parts)})")
     return [f"all/{split}/{name}" for split in REPORTED for name in METRICS]
+
+
+def check_inputs(cfg: Config, capabilities: Capabilities, configs: Mapping[str, EvalConfig]) -> None:
+    """Refuse a decoder that will not have seen what the edits draw.
+
+    Raises:
+        ConfigError: it is not of the part `all`, or of images under another transform.
+    """
+    decoder = configs.get("reconstruction")
+    if isinstance(decoder, reconstruction.Config):
+        code = group_of(cfg.transform, capabilities["roll"])
+        _check_decoder(bool({"all", "*"} & set(decoder.parts)), decoder.transform, code)
 
 
 @dataclass(frozen=True)
@@ -100,8 +116,8 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
 def edits(subject: Subject, cfg: Config, code: str, split: Split, z: Tensor) -> Iterator[Edit]:
     """Every edit of the clean images' representations (n, D)."""
     method: Any = subject.method
-    kind = subject.spec.kinds.get(code) or alone(code, subject.spec.shape).coding
-    if kind in ("circular", "quarter"):
+    kind = _kind(code, subject.spec)
+    if kind in TURNED:
         for m, degrees in equivariance_roll.turns(method.bins, quarter=kind == "quarter").items():
             request = Request(split, transform=code, strength=degrees, limit=cfg.limit)
             yield Edit(f"{degrees:g}°", _on(method, method.roll, z, m, code), request)
@@ -109,6 +125,10 @@ def edits(subject: Subject, cfg: Config, code: str, split: Split, z: Tensor) -> 
     request = Request(split, transform=code, limit=cfg.limit)
     unit = subject.features(request).units[code]
     yield Edit(code, _on(method, method.steer, z, unit, code), request)
+
+
+def _kind(code: str, spec: Spec) -> Kind:
+    return spec.kinds.get(code) or alone(code, spec.shape).coding
 
 
 def _on(method: Any, act: Any, z: Tensor, argument: Any, code: str) -> Tensor:
@@ -121,16 +141,22 @@ def _on(method: Any, act: Any, z: Tensor, argument: Any, code: str) -> Tensor:
 
 def _decoder_of(found: Result, code: str) -> _decoder.Decoder:
     path = found.artifacts.get("decoder_all.safetensors")
-    if path is None:
-        raise ConfigError("controlled_generation: reads the decoder of 'all'; add it to the parts of reconstruction")
+    _check_decoder(path is not None, code, code)
+    assert path is not None
     decoder, form = _decoder.restore(path, reconstruction.build)
-    if form["transform"] != code:
-        seen = f"under '{form['transform']}'" if form["transform"] else "clean"
+    _check_decoder(True, form["transform"], code)
+    return decoder
+
+
+def _check_decoder(of_all: bool, transform: str | None, code: str) -> None:
+    if not of_all:
+        raise ConfigError("reads the decoder of 'all'; add it to the parts of reconstruction")
+    if transform != code:
+        seen = f"under '{transform}'" if transform else "clean"
         raise ConfigError(
-            f"controlled_generation: the decoder of reconstruction saw images that are {seen}; "
+            f"the decoder of reconstruction sees images that are {seen}; "
             f"set its option transform to '{code}', which is what is edited"
         )
-    return decoder
 
 
 def _figure(subject: Subject, shown: list[tuple[str, Tensor, Tensor]], code: str) -> Any:

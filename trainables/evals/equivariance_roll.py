@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from datasets.base import Spec, Split
+from datasets.base import Kind, Spec, Split
 from datasets.config import ConfigError
 from trainables.evals import _files
 from trainables.evals.base import (
@@ -64,13 +64,15 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     """The names `run` returns.
 
     Raises:
-        ConfigError: the axis is not about a circular transform of the stack, or a part other than `all` is asked for.
+        ConfigError: the axis is not about a circular transform of the stack, none of its shifts is a turn, or a part
+            other than `all` is asked for.
     """
     code = group_of(cfg.transform, capabilities["roll"])
     if spec.kinds.get(code) not in ("circular", "quarter"):
         raise ConfigError(f"the group axis is about '{code}', which must be a circular transform of the views' stack")
     if cfg.parts not in (("all",), ("*",)):
         raise ConfigError(f"parts: only 'all' can be rolled (got {', '.join(cfg.parts)})")
+    check_bins(spec.kinds[code], parts, capabilities)
     names = [name for name in METRICS if name != "js" or code in capabilities.get("marginal", ())]
     return [f"all/{split}/{name}" for split in REPORTED for name in names]
 
@@ -107,10 +109,19 @@ def turns(bins: int, quarter: bool) -> dict[int, float]:
     degrees = {m: 180 - (180 - 360 * m / bins) % 360 for m in range(1, bins)}
     possible = {m: value for m, value in degrees.items() if not quarter or value % 90 == 0}
     if not possible:
-        raise ConfigError(
-            f"equivariance_roll: none of the {bins} bins is a turn that the transform can make; change bins"
-        )
+        least = "an even number of bins" if quarter else "at least 2 bins"
+        raise ConfigError(f"no shift of {bins} bin{'s' * (bins != 1)} is a turn of the images; take {least}")
     return possible
+
+
+def check_bins(kind: Kind, parts: Mapping[str, int], capabilities: Capabilities) -> None:
+    """Refuse bins without a turn where a part `group`, the bins of all transforms beside each other, says their number.
+
+    Raises:
+        ConfigError: as `turns`, which finds it when the evaluation runs where there is no such part.
+    """
+    if "group" in parts:
+        turns(parts["group"] // len(capabilities["roll"]), quarter=kind == "quarter")
 
 
 def compare(cosines: Mapping[int, Tensor]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 
 from datasets.base import Spec
 from trainables.evals import _classes, linear
-from trainables.evals.base import REPORTED, Capabilities, Needs, Request, Result, Subject, chosen_parts
+from trainables.evals.base import Capabilities, Needs, Request, Result, Subject
 
 
 class Config(linear.Config):
@@ -54,9 +54,12 @@ def requests(cfg: Config, spec: Spec) -> list[Request]:
 
 
 def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
-    """The names `run` returns; whether the other data have the factor is seen when they are opened."""
-    names = ["top1", "top5", "chance", *(f"top1_{code}" for code in cfg.transformed)]
-    return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in names]
+    """The names `run` returns; whether the other data have the factor is seen when they are opened.
+
+    Raises:
+        ConfigError: there is no such transform.
+    """
+    return _classes.names(cfg, spec, parts)
 
 
 def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result:

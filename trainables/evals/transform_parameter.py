@@ -200,5 +200,5 @@ def _report(
         name = f"agreement_{part}_{code}.png"
         circular = kind == "circular"
         shown = (360 * unit[:, 0], 360 * turn(predicted)) if circular else (unit[:, 0], predicted[:, 0])
-        label = "angle (degrees)" if circular else "parameter"
+        label = "place on the circle (degrees)" if circular else "parameter"
         result.artifacts[name] = _files.agreement(out / name, *shown, f"{code} from {part}", label, circular)
