@@ -24,7 +24,7 @@ demo-smoke: $(STAMP)
 	$(BIN)/sweep run demo --smoke --dir $(or $(DIR),runs/demo-smoke)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not cluster" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not cluster" $(ARGS)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow" --timeout 2400 $(ARGS)

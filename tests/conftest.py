@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,17 @@ sys.path.insert(0, str(Path(__file__).parent / "unit"))
 STARTING = {"bench", "cluster", "distributed", "e2e", "faults", "security", "test_preemption.py"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Which tests stay in one process where several run them: a file, or all that start something."""
-    for item in items:
-        starting = STARTING.intersection((item.path.parent.name, item.path.name))
-        item.add_marker(pytest.mark.xdist_group("starting" if starting else str(item.path)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Parts(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.split("::", 1)[0]
+            return "starting" if STARTING.intersection(path.split("/")) else path
+
+    return Parts(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
