@@ -13,20 +13,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent / "unit"))
 
 
-# these start Ray, servers or other processes: one at a time, while the other worker computes
-STARTING = {"bench", "cluster", "distributed", "e2e", "faults", "security", "test_preemption.py"}
+# These start Ray, servers or other processes, one at a time in each of two processes. Those that look for a cluster of
+# this machine (`auto`) are together, so that they find their own.
+SWEEPS = {"e2e", "faults", "cluster"}
+SERVERS = {"security", "distributed", "bench", "test_preemption.py"}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Which tests stay in one process where several run them: a file, or all that start something."""
+    """Which tests stay in one process where several run them: a file, or all of a kind that start something."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Parts(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.split("::", 1)[0]
-            return "starting" if STARTING.intersection(path.split("/")) else path
+            places = set(path.split("/"))
+            return "sweeps" if places & SWEEPS else "servers" if places & SERVERS else path
 
+    config.option.loadscopereorder = False  # by their number the long sweeps would come last
     return Parts(config, log)
 
 
