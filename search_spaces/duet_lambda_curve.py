@@ -8,9 +8,9 @@ kappa 3, 15 epochs), three seeds each, so that every value has its own standard 
 
 Time: 8 minutes on 2 cores.
 
-Result (`docs/studies/duet.md`, three seeds): below lambda 10 the angle is at chance (median error 82 to 85 degrees), at
-100 it is 46, from 1000 on 26; the class accuracy of the whole representation stays within the seeds' noise, that of the
-content falls from 0.62 to 0.53.
+Result: three seeds, see `docs/studies/duet.md`. Below lambda 10 the angle is at chance (median error 82 to 85
+degrees), at 100 it is 46, from 1000 on 26; the class accuracy of the whole representation stays within the seeds'
+noise, that of the content falls from 0.62 to 0.53.
 """
 
 from search_spaces.demo import SWEEP as DEMO

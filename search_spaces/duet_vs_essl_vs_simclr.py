@@ -9,9 +9,9 @@ ESSL has only ever seen as quarter turns of a small view, and SimCLR without rot
 
 Time: the six known points (`--trials 6`) with their three seeds took 8 minutes on 2 cores; all ten about 14.
 
-Result (`docs/studies/duet.md`, three seeds, test split): upright accuracy 0.953 of SimCLR without rotation, 0.898 with
-it; 0.932 of DUET at lambda 1000, whose angle error is 26 degrees; 0.956 of ESSL. R2 of the angle 0.23 of DUET, at most
-0.02 of the others.
+Result: three seeds, test split, see `docs/studies/duet.md`. Upright accuracy 0.953 of SimCLR without rotation, 0.898
+with it; 0.932 of DUET at lambda 1000, whose angle error is 26 degrees; 0.956 of ESSL. R2 of the angle 0.23 of DUET, at
+most 0.02 of the others.
 """
 
 from sweep.space import Choice, Float

@@ -41,10 +41,12 @@ def evaluate_checkpoint(
     checkpoint = _fetched(checkpoint)
     if out is None:
         out = checkpoint.parent / f"{checkpoint.name}-evaluation"
-    subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
+    method, resolved, meta = load_method(checkpoint)
+    seen = resolved.evaluated()
+    spec = meta.spec if seen is resolved else seen.build_views(seen.source(root, "train").spec).spec
     for name, config in configs.items():
-        method = subject.method
-        check(load_module("evaluation", name), config, subject.spec, method.parts, capabilities_of(method), configs)
+        check(load_module("evaluation", name), config, spec, method.parts, capabilities_of(method), configs)
+    subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
     results: dict[str, Result] = {}
     for name in names:
         yield f"{name}"

@@ -370,12 +370,9 @@ def test_a_method_is_trained_on_pairs_and_its_encoder_sees_every_image(rendered:
     listener = Silent()
     fit(config, rendered, tmp_path / "run", listener)
     subject = CheckpointSubject(listener.checkpoints[-1], rendered, tmp_path / "features")
-    assert subject.spec.relations == bench3die.RELATIONS
-    one = subject.features(Request("train"))
-    assert len(one.index) == 12 and set(one.labels) == {"class"}
-    whole = subject.on({**data, "items": "images"})
-    every = whole.features(Request("train"))
-    source = whole.data("train")[0]
+    assert subject.meta.spec.relations == bench3die.RELATIONS and subject.spec.relations == {}
+    every, source = subject.features(Request("train")), subject.data("train")[0]
     assert isinstance(source, _renders.Renders)
     assert every.index.tolist() == list(range(12 * VIEWS)) and len(source.latents) == 12 * VIEWS
-    assert torch.equal(every.labels["class"], one.labels["class"][source.owner])
+    assert torch.equal(every.labels["object"], source.owner)
+    assert torch.equal(every.params["latents"], source.latents.float())
