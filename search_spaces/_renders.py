@@ -7,20 +7,13 @@ with coupled weight decay 1e-6, 2000 epochs. Images have 64 pixels, a sixteenth 
 
 from typing import Any
 
-from sweep.spec import Resources, Search, StageResources, Stopping
+from search_spaces._cifar import RUN as RUN  # the same rungs, stopping and resources
 
 TRAIN: dict[str, Any] = {
     "epochs": 2000, "warmup_epochs": 0, "batch_size": 1024, "optimizer": "adam", "lr": 1e-3, "weight_decay": 1e-6,
     "betas": [0.9, 0.999], "schedule": "constant", "checkpoint_every": 20,
 }  # fmt: skip
 BASE: dict[str, Any] = {"data.size": 64, "method.encoder.name": "resnet18", "train": TRAIN}
-RUN: dict[str, Any] = {
-    "rungs": (0.1, 0.3),
-    "stop": Stopping(rule="asha", reduction=3, min_trials=4),
-    "search": Search(startup=10),
-    # CPUs alone, so that it starts anywhere. With GPUs: --set resources.pretrain.gpu=1 --set train.precision=bf16
-    "resources": StageResources(pretrain=Resources(cpu=1, gpu=0)),
-}
 # generated solids, so that it needs no data: 100 objects of 6 views, 32 pixels
 SMOKE: dict[str, Any] = {
     "budget.trials": 2,
