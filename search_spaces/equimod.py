@@ -3,9 +3,9 @@
     sweep run equimod --data-root DIR                     DIR holds 3DIEBench, or a set that was rendered
     sweep run equimod --smoke                             2 configurations on generated solids, 2 epochs
 
-Searches the weight of the equivariant loss, the predictor and what compares embeddings, against class accuracy and the
-R2 of the relative rotation. Tried first is EquiMod as its authors have it, an MLP predictor with InfoNCE and equal
-weights, then with SIE's hypernetwork.
+Searches the weight of the equivariant loss, the predictor what compares embeddings and VICReg's weights where they do,
+against class accuracy and the R2 of the relative rotation. Tried first is EquiMod as its authors have it, an MLP
+predictor with InfoNCE and equal weights, then with SIE's hypernetwork.
 
 Time: the smoke run takes about 2 minutes on 2 cores. The full run needs GPUs, see `resources`; it was not run.
 
@@ -27,6 +27,9 @@ SWEEP = Sweep(
         "method.predictor.kind": Choice(["mlp", "hypernetwork"]),
         "method.predictor.layers": Int(1, 4, when={"method.predictor.kind": "mlp"}),
         "method.loss": Choice(["infonce", "vicreg"]),
+        "method.sim": Float(1.0, 50.0, log=True, when={"method.loss": "vicreg"}),
+        "method.std": Float(1.0, 50.0, log=True, when={"method.loss": "vicreg"}),
+        "method.cov": Float(0.04, 10.0, log=True, when={"method.loss": "vicreg"}),
     },
     known=(
         {"method.equi_factor": 1.0, "method.predictor.kind": "mlp", "method.predictor.layers": 3,

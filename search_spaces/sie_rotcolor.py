@@ -4,9 +4,8 @@
     sweep run sie_rotcolor --smoke                        2 configurations on generated solids, 2 epochs
 
 The predictor is given the relative rotation alone, or the differences of floor and light hue too. Searches that choice
-and the weight of the equivariant term against the R2 of rotation and of colour from the equivariant part, with the
-class accuracy of the invariant part as the third objective. Tried first are both choices at the published weight,
-0.45.
+and all weights of the loss against the R2 of rotation and of colour from the equivariant part, with the class accuracy
+of the invariant part as the third objective. Tried first are both choices at the published weight, 0.45.
 
 Time: the smoke run takes about 2 minutes on 2 cores. The full run needs GPUs, see `resources`; it was not run.
 
@@ -17,6 +16,8 @@ from search_spaces._renders import BASE, RUN, SMOKE
 from sweep.space import Choice, Float
 from sweep.spec import Budget, Sweep
 
+WEIGHTS = {"method.sim": 10.0, "method.std": 10.0, "method.cov": 1.0}
+
 SWEEP = Sweep(
     name="sie_rotcolor",
     description="rotation alone or colours too, against class accuracy, rotation and colour R2",
@@ -26,10 +27,13 @@ SWEEP = Sweep(
     space={
         "method.group": Choice([["rotation"], ["rotation", "colour"]]),
         "method.equi_factor": Float(0.01, 10.0, log=True),
+        "method.sim": Float(1.0, 50.0, log=True),
+        "method.std": Float(1.0, 50.0, log=True),
+        "method.cov": Float(0.04, 10.0, log=True),
     },
     known=(
-        {"method.group": ["rotation", "colour"], "method.equi_factor": 0.45},
-        {"method.group": ["rotation"], "method.equi_factor": 0.45},
+        {"method.group": ["rotation", "colour"], "method.equi_factor": 0.45, **WEIGHTS},
+        {"method.group": ["rotation"], "method.equi_factor": 0.45, **WEIGHTS},
     ),
     objectives=(
         "max linear/inv/val/top1", "max relation/equi/val/rotation_r2", "max relation/equi/val/colour_r2",

@@ -15,6 +15,8 @@ from search_spaces._renders import BASE, RUN, SMOKE
 from sweep.space import Choice, Float
 from sweep.spec import Budget, Sweep
 
+WEIGHTS = {"method.sim": 10.0, "method.std": 10.0, "method.cov": 1.0}
+
 SWEEP = Sweep(
     name="sie_vs_equimod_vs_augself",
     description="four methods, each with its own weight, by class accuracy and rotation R2",
@@ -25,11 +27,14 @@ SWEEP = Sweep(
         "method": Choice(["sie", "equimod", "augself", "vicreg"]),
         "method.equi": Choice([256], when={"method": "sie"}),
         "method.equi_factor": Float(0.01, 10.0, log=True, when={"method": "sie"}),
+        "method.sim": Float(1.0, 50.0, log=True, when={"method": "sie"}),
+        "method.std": Float(1.0, 50.0, log=True, when={"method": "sie"}),
+        "method.cov": Float(0.04, 10.0, log=True, when={"method": "sie"}),
         "method.equi_factor#equimod": Float(0.1, 10.0, log=True, when={"method": "equimod"}),
         "method.ec": Float(0.1, 100.0, log=True, when={"method": "augself"}),
     },
     known=(
-        {"method": "sie", "method.equi": 256, "method.equi_factor": 0.45},
+        {"method": "sie", "method.equi": 256, "method.equi_factor": 0.45, **WEIGHTS},
         {"method": "equimod", "method.equi_factor#equimod": 1.0},
         {"method": "augself", "method.ec": 1.0},
         {"method": "vicreg"},
@@ -41,7 +46,7 @@ SWEEP = Sweep(
     smoke={
         **SMOKE, "budget.trials": 3, "space.method.equi": {"choice": [64], "when": {"method": "sie"}},
         "known": [
-            {"method": "sie", "method.equi": 64, "method.equi_factor": 0.45},
+            {"method": "sie", "method.equi": 64, "method.equi_factor": 0.45, **WEIGHTS},
             {"method": "equimod", "method.equi_factor#equimod": 1.0},
             {"method": "augself", "method.ec": 1.0},
         ],

@@ -44,7 +44,7 @@ TERMS = ("nce", "tracking_ce", "group_loss", "group_weighted")
 # (7e-4 and 1e-11 were measured: weights drift where the loss does not feel it)
 CURVE = {"float32": 1e-4, "float64": 1e-9}
 FEATURES = {"float32": 1e-2, "float64": 1e-9}
-CASES = [("float32", "simclr"), ("float32", "duet"), ("float64", "duet")]  # DUET's loss contains SimCLR's
+CASES = [(precision, name) for precision in CURVE for name in METHODS]
 UNSYNCED = ("float32", "simclr")
 ROUTES = ["two", "one-two", "two-one"]  # numbers of ranks, changed in the middle
 
