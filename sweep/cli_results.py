@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sweep.command import NONE, Dir, Root, UserError, user
+from sweep.command import NONE, Dir, Root, Sets, UserError, user
 
 app = typer.Typer()
 Metrics = Annotated[
@@ -121,6 +121,23 @@ def export(
     from sweep.tools import export_model
 
     for line in export_model(source, out, trial):
+        print(line)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="a checkpoint of a published code, as torch.save wrote it")],
+    out: Annotated[Path, typer.Argument(help="folder of the checkpoint that is made of it")],
+    method: Annotated[str, typer.Option(help="its method, such as SIE, SimCLR, VICRegEquiMod; backbone = no heads")],
+    data: Annotated[str, typer.Option(help="the data it is for")],
+    sets: Sets = NONE,
+    data_root: Root = None,
+) -> None:
+    """Make a published code's weights a checkpoint that `eval`, `export` and `init` take; no code in it is run."""
+    from sweep.run import root_of
+    from sweep.tools import import_model
+
+    for line in import_model(file, out, method, data, sets, root_of(data_root)):
         print(line)
 
 

@@ -19,9 +19,11 @@ from datasets.config import ConfigError, near, parse
 from sweep.folder import is_busy, lock, size_of, write_atomic
 from sweep.ledger import Ledger
 from sweep.records import LEDGER, MANIFEST, Records, load
-from sweep.spec import settings_of
+from sweep.spec import put, settings_of
+from trainables.core.config import resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load as load_module
+from trainables.core.original import read_original, take_over
 from trainables.core.state import load_method, save
 from trainables.core.store import open_store
 from trainables.evals.base import Result, capabilities_of, check
@@ -89,8 +91,7 @@ def export_model(source: Path, out: Path, trial: str | None) -> Iterator[str]:
         ConfigError: `out` is not empty, no such trial, or the sweep has no best yet.
     """
     checkpoint, choice = _checkpoint_of(load(source), trial) if (source / MANIFEST).exists() else (_fetched(source), "")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"{out}: is not an empty folder; choose another")
+    _refuse_full(out)
     method, resolved, meta = load_method(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, method, resolved.dump(), meta.spec, meta.epoch, meta.step)
@@ -98,6 +99,42 @@ def export_model(source: Path, out: Path, trial: str | None) -> Iterator[str]:
         yield choice
     yield f"{out}: {resolved.method_name}, parts {', '.join(f'{part} ({n})' for part, n in method.parts.items())}"
     yield f"input {meta.spec.shape}, trained {meta.epoch} epochs on {resolved.data_name}, from {checkpoint}"
+
+
+def import_model(
+    file: Path, out: Path, method: str, data: str, sets: Sequence[str], root: Path | None
+) -> Iterator[str]:
+    """Make a checkpoint of the published code, `file`, into one of ours at `out`.
+
+    Args:
+        method: a name or a published one (`SIERotColor`), whose options it had by `method.KEY=VALUE` in `sets`.
+        data: what it is for: gives the shape of its input and is what `sweep eval` judges it on.
+
+    Raises:
+        ConfigError, CheckpointError, DataError: one line; nothing was written then.
+    """
+    _refuse_full(out)
+    given = read_original(file)
+    sections: dict[str, Any] = {"method": {"name": method}, "data": {"name": data}}
+    for key, value in settings_of(sets).items():
+        if key.split(".")[0] not in ("method", "data", "views"):
+            raise ConfigError(f"--set {key}: an imported model has the sections method, data and views alone")
+        put(sections, key, value, f"--set {key}")
+    resolved = resolve(sections)
+    spec = resolved.build_views(resolved.source(root, "train").spec).spec
+    model = resolved.build_method(spec)
+    take_over(model, given, file)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save(out, model, resolved.dump(), spec, 0)
+    yield f"{out}: {method}, parts {', '.join(f'{part} ({n})' for part, n in model.parts.items())}"
+    yield f"input {spec.shape}, {sum(p.numel() for p in model.parameters()):,} parameters, all from {file}"
+    if spec.note:
+        yield f"note: {spec.note}"
+
+
+def _refuse_full(out: Path) -> None:
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError(f"{out}: is not an empty folder; choose another")
 
 
 def _checkpoint_of(records: Records, trial: str | None) -> tuple[Path, str]:

@@ -12,12 +12,14 @@ arXiv 2306.16058).
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from torch import Tensor
 
 from datasets.base import Batch, Spec
 from trainables.core import dist
+from trainables.nets.pairs import OBSERVER, backbone_of_original
 from trainables.nets.two_view import TwoViewConfig, TwoViewMethod
 
 
@@ -38,6 +40,10 @@ class SimCLR(TwoViewMethod):
         super().__init__(cfg, spec)
         self.head = self.projection(self.encoder.features)
         self.parts = {"all": self.encoder.features}
+
+    def original(self, name: str) -> str | None:
+        """Names of the SimCLR in SIE's code (arXiv 2302.10283); its online evaluator is left out."""
+        return None if OBSERVER.search(name) else re.sub(r"^projector\.", "head.", backbone_of_original(name))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of the global batch and its terms; every scalar is the same on every rank."""

@@ -36,9 +36,9 @@ def test_prediction_retrieval_error(norm: bool) -> None:
     for source, target in (("train", "train"), ("val", "val"), ("val", "all")):
         splits = ("train", "val") if target == "all" else (target,)
         queries = prepared(of[source], norm)[0].flatten(0, 1)
-        gallery = torch.cat([prepared(of[split], norm)[1].flatten(0, 1) for split in splits])
+        galleries = [prepared(of[split], norm)[1].flatten(0, 1) for split in splits]
         turned = torch.cat([of[split][2] for split in splits])
-        errors = rotation_error(of[source][2], turned[nearest(queries, gallery)])
+        errors = rotation_error(of[source][2], turned[nearest(queries, *galleries)[-1]])
         close(errors.mean(), g[f"result/{source}_{target}_PRE"], 1e-5)
         close(errors, 1 - g[f"per_query/{source}_{target}"].square(), 1e-6)
 
@@ -61,8 +61,9 @@ def test_chance() -> None:
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y = torch.randn(40, 6), torch.randn(70, 6)
+    x, y, more = torch.randn(40, 6), torch.randn(70, 6), torch.randn(31, 6)
     a, b = torch.randn(9, 5, 6), torch.randn(9, 5, 6)
-    whole = nearest(x, y), ranks(a, b)
+    whole, places = nearest(x, y, more), ranks(a, b)
+    assert torch.equal(whole[0], (x @ y.T).argmax(1)) and torch.equal(whole[1], (x @ torch.cat([y, more]).T).argmax(1))
     monkeypatch.setattr("trainables.evals._retrieval.BLOCK", 150)
-    assert torch.equal(nearest(x, y), whole[0]) and torch.equal(ranks(a, b), whole[1])
+    assert all(map(torch.equal, nearest(x, y, more), whole)) and torch.equal(ranks(a, b), places)

@@ -63,6 +63,10 @@ class Method(nn.Module):
         """A smaller view with a question about it that training batches are to hold beside the views; mostly none."""
         return None
 
+    def original(self, name: str) -> str | None:
+        """Our name of a tensor of the published code's checkpoints; None = it is left out. See `core.original`."""
+        return name
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """{"loss": differentiable scalar, other names: detached scalars}; in eval mode the evaluation form.
 

@@ -24,6 +24,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "SimCLROnlyEquiRotColor": ("equimod", {"invariant": False, "group": COLOUR}),
     "SimCLREquiMod": ("equimod", {}),
     "SimCLREquiModRotColor": ("equimod", {"group": COLOUR}),
+    "backbone": ("trainables.extractors.backbone", {}),  # weights that come alone
 }
 
 

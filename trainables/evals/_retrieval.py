@@ -19,10 +19,24 @@ def normalized(predicted: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
     return F.normalize(predicted, dim=-1), gallery / (gallery.norm(dim=-1, keepdim=True) + 1e-8)
 
 
-def nearest(predicted: Tensor, gallery: Tensor) -> Tensor:
-    """Index (n,) of the gallery's row with the largest product: (n, d), (m, d)."""
-    size = max(1, BLOCK // len(gallery))
-    return torch.cat([(rows @ gallery.T).argmax(1) for rows in predicted.split(size)])
+def nearest(predicted: Tensor, *galleries: Tensor) -> list[Tensor]:
+    """For each gallery the index (n,) of the row with the largest product among it and those before it.
+
+    Indices count through all galleries, so that the products with a first one are also those with the first two.
+
+    Args:
+        predicted: (n, d). galleries: (m, d) each.
+    """
+    best, index, start = torch.full((len(predicted),), -torch.inf), torch.zeros(len(predicted), dtype=torch.int64), 0
+    found = []
+    for gallery in galleries:
+        size = max(1, BLOCK // len(gallery))
+        tops = [(rows @ gallery.T).max(1) for rows in predicted.split(size)]
+        score = torch.cat([top.values for top in tops])
+        index = torch.where(score > best, start + torch.cat([top.indices for top in tops]), index)
+        best, start = torch.maximum(best, score), start + len(gallery)
+        found.append(index)
+    return found
 
 
 def rotation_error(true: Tensor, found: Tensor) -> Tensor:

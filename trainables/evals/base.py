@@ -99,6 +99,11 @@ class Features:
     units: dict[str, Tensor]
     index: Tensor
 
+    @property
+    def owner(self) -> Tensor:
+        """(n,) what each row belongs to when rows are held out together: its object where data have them, its item."""
+        return self.labels.get("object", self.index)
+
 
 class Subject(Protocol):
     """A frozen encoder under evaluation, in eval mode, whose features are computed once and cached."""

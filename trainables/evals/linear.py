@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from trainables.evals import _classes
+from trainables.evals import _classes, _heads
 from trainables.evals._classes import ClassConfig, Scorer, metrics, requests
 from trainables.evals.base import Features, Needs, Result, Subject
 from trainables.evals.probes import ProbeKind, classifier, hold_out
@@ -31,14 +32,17 @@ __all__ = ["METRICS", "NEEDS", "VERSION", "Config", "metrics", "requests", "run"
 class Config(ClassConfig):
     """Options of the linear probe."""
 
-    probe: ProbeKind = Field(
+    probe: ProbeKind | Literal["mlp"] = Field(
         "logistic",
-        description="logistic: exact multinomial; ridge: one-hot regression; sgd: heads at all rates at once",
+        description="logistic: exact multinomial; ridge: one-hot regression; sgd: heads at all rates at once; "
+        "mlp: a small network, not linear any more (SIE's other head)",
     )
+    hidden: tuple[int, ...] = Field((256, 256), description="sizes of the mlp's hidden layers (SIE: 1024, 1024)")
+    epochs: int = Field(30, ge=1, le=1000, description="of the mlp, at each of three learning rates; the best is kept")
 
 
 NEEDS = Needs(labels=("*",))
-VERSION = 1
+VERSION = 2
 METRICS = _classes.METRICS
 
 
@@ -50,8 +54,12 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
 
     def fit(part: str, train: Features, name: str) -> Scorer:
         draws = np.random.default_rng(seed)  # the same held-out items for every part
-        held_out = hold_out(train.index, draws)
-        probe = classifier(train.parts[part], train.labels[cfg.factor], classes, held_out, cfg.probe, draws)
+        held_out = hold_out(train.owner, draws)
+        x, y = train.parts[part], train.labels[cfg.factor]
+        probe = (
+            _heads.classifier(x, y, classes, held_out, cfg.hidden, cfg.epochs, draws) if cfg.probe == "mlp"
+            else classifier(x, y, classes, held_out, cfg.probe, draws)
+        )  # fmt: skip
         file = f"probe_{name}.safetensors"
         artifacts[file] = probe.save(subject.out / file)
         return probe

@@ -70,19 +70,17 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     for split in REPORTED:
         real, latents = seen[split]
         predicted = predict(subject.method, real, latents)
-        turned = {one: quaternion(seen[one][1][..., :3]).flatten(0, 1) for one in ("train", split)}
+        turned = [quaternion(seen[one][1][..., :3]).flatten(0, 1) for one in (split, "train")]
         found: dict[str, float] = {}
         for prefix in ("", "raw_"):
             p, gallery = (predicted, real) if prefix else normalized(predicted, real)
             train = seen["train"][0] if prefix else normalized(real, seen["train"][0])[1]
-            queries, own = p.flatten(0, 1), gallery.flatten(0, 1)
-            errors = rotation_error(turned[split], turned[split][nearest(queries, own)])
-            everything = torch.cat([train.flatten(0, 1), own])
-            among = rotation_error(turned[split], torch.cat([*turned.values()])[nearest(queries, everything)])
-            values = {"pre": float(errors.mean()), "pre_all": float(among.mean()), **rates(ranks(p, gallery))}
-            found |= {f"{prefix}{name}": value for name, value in values.items()}
-        shuffled = turned[split][torch.from_numpy(rng.permutation(len(turned[split])))]
-        found["pre_chance"] = float(rotation_error(turned[split], shuffled).mean())
+            own, among = nearest(p.flatten(0, 1), gallery.flatten(0, 1), train.flatten(0, 1))
+            found[f"{prefix}pre"] = float(rotation_error(turned[0], turned[0][own]).mean())
+            found[f"{prefix}pre_all"] = float(rotation_error(turned[0], torch.cat(turned)[among]).mean())
+            found |= {f"{prefix}{name}": value for name, value in rates(ranks(p, gallery)).items()}
+        shuffled = turned[0][torch.from_numpy(rng.permutation(len(turned[0])))]
+        found["pre_chance"] = float(rotation_error(turned[0], shuffled).mean())
         found["mrr_chance"] = chance(real.shape[1])["mrr"]
         result.metrics |= {f"{PART}/{split}/{name}": value for name, value in found.items()}
     return result

@@ -43,7 +43,7 @@ class Config(EvalConfig):
 
 
 NEEDS = Needs()
-VERSION = 1
+VERSION = 2
 METRICS = {"mse": "min", "mse_mean": "", "r2": "max"}
 
 
@@ -83,7 +83,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
         z = train.parts[part]
         form = {"decoder": cfg.decoder, "width": cfg.width, "features": z.shape[1], "shape": list(seen.shape[1:]),
                 "transform": cfg.transform}  # fmt: skip
-        decoder = _decoder.train(lambda form=form: build(form), z, seen, train.index, cfg.training, seed)  # type: ignore[misc]
+        decoder = _decoder.train(lambda form=form: build(form), z, seen, train.owner, cfg.training, seed)  # type: ignore[misc]
         name = f"decoder_{part}.safetensors"
         result.artifacts[name] = decoder.save(subject.out / name, form)
         for split, (features, true) in reported.items():

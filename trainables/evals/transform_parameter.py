@@ -134,7 +134,7 @@ def _request(cfg: Config, split: Split, code: str) -> Request:
 
 
 def _fit(kind: Kind, train: Features, part: str, code: str, seed: int) -> Linear:
-    held_out = hold_out(train.index, np.random.default_rng(seed))  # the same images for every part
+    held_out = hold_out(train.owner, np.random.default_rng(seed))  # the same images for every part
     x, target = train.parts[part], targets(kind, train.units[code])
     if kind in ("circular", "continuous"):
         return ridge(x, target, held_out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -24,6 +25,9 @@ def _sizes(value: object) -> object:
 
 
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], BeforeValidator(_sizes), Field(min_length=1)]
+
+
+OBSERVER = re.compile(r"(^|\.)(classifier|predictor_angles)_")  # of its online evaluator, beside the model
 
 
 class RelatedConfig(PairConfig):
@@ -78,6 +82,10 @@ class RelatedMethod(PairMethod):
                 "as bench3die, or transforms with a parameter into views.tx"
             )
 
+    def original(self, name: str) -> str | None:
+        """Names of SIE's checkpoints; its online evaluator is left out."""
+        return None if OBSERVER.search(name) else backbone_of_original(name)
+
     def relation(self, batch: Batch) -> Tensor:
         """g (B, k), in the order of `group`."""
         x = batch.views[0]
@@ -110,6 +118,18 @@ class RelatedMethod(PairMethod):
             for name, x in (shown | ({} if predicted is None else {"pred": predicted})).items():
                 found |= _statistics(name, x.detach())
         return dist.agree({"loss": loss, **found})
+
+
+def backbone_of_original(name: str) -> str:
+    """Our name of a tensor in SIE's checkpoints.
+
+    Its towers change places: the original's methods take the output of `backbone_equi`, which comes first there, for
+    the invariant part.
+    """
+    part = {"inv": "equi", "equi": "inv"}
+    return re.sub(
+        r"^(encoder\.backbone_)(inv|equi)\b", lambda m: m[1] + part[m[2]], re.sub(r"^backbone\.", "encoder.", name)
+    )
 
 
 def group_of(cfg: RelatedConfig, spec: Spec) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ arXiv 2211.01244 (a network that is given g beside the embedding). Names of weig
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ class PredictorConfig(Config):
 
 
 class Hypernetwork(nn.Module):
-    """g (B, k) -> all weights of a predictor, flat (B, total)."""
+    """g (B, k) -> its last inner values (B, k), and the linear map that makes all weights of a predictor of them."""
 
     def __init__(self, k: int, total: int, deep: bool, bias: bool) -> None:
         super().__init__()
@@ -43,10 +44,9 @@ class Hypernetwork(nn.Module):
             layers += [nn.Linear(k, k, bias=bias), nn.ReLU()]
         self.net = nn.Sequential(*layers, nn.Linear(k, total, bias=bias))
 
-    def forward(self, g: Tensor) -> Tensor:
-        """The weights."""
-        out: Tensor = self.net(g)
-        return out
+    def forward(self, g: Tensor) -> tuple[Tensor, nn.Linear]:
+        """The inner values, and the map."""
+        return self.net[:-1](g), cast(nn.Linear, self.net[-1])
 
 
 class HypernetworkPredictor(nn.Module):
@@ -54,6 +54,9 @@ class HypernetworkPredictor(nn.Module):
 
     Linear and without biases the prediction is sum_k g_k A_k h: bilinear, odd in g, zero at g = 0, so that g cannot be
     ignored. PyTorch's start makes its output about sqrt(E / 12) times as large as its input.
+
+    The weights themselves are never made: what they do to h is linear in the products of h with the last inner values
+    of the hypernetwork, one matrix product a layer with k E numbers a sample in memory instead of E^2.
     """
 
     def __init__(self, cfg: PredictorConfig, size: int, k: int) -> None:
@@ -66,18 +69,25 @@ class HypernetworkPredictor(nn.Module):
 
     def forward(self, z: Tensor, g: Tensor) -> Tensor:
         """z (B, E), g (B, k) -> (B, E)."""
-        weights, h = self.hypernet(g), z
-        start = 0
+        inner, last = self.hypernet(g)
+        h, start = z, 0
         for number, (d_out, d_in) in enumerate(self.shapes):
-            matrix = weights[:, start : start + d_out * d_in].view(-1, d_out, d_in)
-            start += d_out * d_in
-            h = torch.bmm(matrix, h[..., None]).squeeze(-1)
+            rows = slice(start, start + d_out * d_in)
+            products = (h[:, :, None] * inner[:, None, :]).flatten(1)  # (B, in k)
+            moved = products @ last.weight[rows].view(d_out, -1).T
+            if last.bias is not None:
+                moved = moved + h @ last.bias[rows].view(d_out, d_in).T
+            start = rows.stop
             if self.bias:
-                h = h + weights[:, start : start + d_out]
+                moved = moved + F.linear(inner, *_rows(last, start, start + d_out))
                 start += d_out
-            if self.relu and number < len(self.shapes) - 1:
-                h = h.relu()
+            h = moved.relu() if self.relu and number < len(self.shapes) - 1 else moved
         return h
+
+
+def _rows(linear: nn.Linear, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of some of a linear map's outputs."""
+    return linear.weight[start:stop], None if linear.bias is None else linear.bias[start:stop]
 
 
 class MLPPredictor(nn.Module):

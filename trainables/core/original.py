@@ -1,0 +1,71 @@
+"""Checkpoints of the published codes, as `torch.save` wrote them, made into ours.
+
+What may stand in such a file is what `torch.load(weights_only=True)` reads: tensors and plain values, no code. The
+weights lie at the top or under "model" or "state_dict"; the prefix `module.` of replicated training is taken off. Every
+method says which of its tensors is which of the original's (`Method.original`). All must be there and none left over.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainables.core.method import Method
+from trainables.core.state import CheckpointError
+
+HOLDERS = ("model", "state_dict")
+
+
+def read_original(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by the original's names, without `module.`.
+
+    Raises:
+        CheckpointError: no such file, no file of `torch.save`, one that needs code to be run, or one without weights.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, IsADirectoryError):
+        raise CheckpointError(f"{path}: no such file; give the one that torch.save wrote") from None
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path}: holds more than tensors and plain values, and what it holds is not run; keep its state_dict alone"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: is no file of torch.save: {' '.join(str(error).split())[:200]}") from None
+    for holder in HOLDERS:
+        if isinstance(content, Mapping) and isinstance(content.get(holder), Mapping):
+            content = content[holder]
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path}: holds no weights; they are looked for at the top and in {', '.join(HOLDERS)}")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+def take_over(method: Method, given: Mapping[str, Tensor], path: Path) -> None:
+    """Load the original's tensors into `method`, strictly.
+
+    Raises:
+        CheckpointError: one is missing, left over or of another shape; with the original's and our name.
+    """
+    own, found = method.state_dict(), dict[str, Tensor]()
+    for name, value in given.items():
+        ours = method.original(name)
+        if ours is None:
+            continue
+        if ours not in own:
+            raise CheckpointError(f"{path}: '{name}' has no place in this method; are its options those it had?")
+        if own[ours].shape != value.shape:
+            shapes = f"is {tuple(value.shape)} and the method's {ours} {tuple(own[ours].shape)}"
+            raise CheckpointError(f"{path}: '{name}' {shapes}; are its options those it had?")
+        found[ours] = value
+    if missing := sorted(own.keys() - found.keys()):
+        raise CheckpointError(
+            f"{path}: lacks {len(missing)} of the method's {len(own)} tensors, such as '{missing[0]}'; for a file "
+            "that holds a backbone alone name the method 'backbone'"
+        )
+    method.load_state_dict(found, strict=True)

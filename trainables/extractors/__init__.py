@@ -1,0 +1,1 @@
+"""Encoders that come trained: nothing here is searched or fit, everything here can be evaluated."""
