@@ -1,4 +1,4 @@
-"""PRE, MRR and H@k of predictions against values of SIE's code."""
+"""Offline evaluations against values of SIE's code: heads on parts, their measures, PRE, MRR and H@k."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from test_sie_blocks import close, golden
+from test_sie_blocks import close, golden, named
 from torch import Tensor
 
+from datasets.base import Spec
 from datasets.rotations import quaternion, relative_quaternion
+from trainables.core.config import TrainConfig
+from trainables.core.optim import lr_multiplier
+from trainables.evals import relation
+from trainables.evals._heads import Head
 from trainables.evals._retrieval import chance, nearest, normalized, ranks, rates, rotation_error
+from trainables.evals.probes import accuracy, top_k
+from trainables.extractors.backbone import Backbone
 
 Split = tuple[Tensor, Tensor, Tensor]  # predictions (o, v, d), embeddings (o, v, d), quaternions (o v, 4)
 
@@ -67,3 +74,43 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(whole[0], (x @ y.T).argmax(1)) and torch.equal(whole[1], (x @ torch.cat([y, more]).T).argmax(1))
     monkeypatch.setattr("trainables.evals._retrieval.BLOCK", 150)
     assert all(map(torch.equal, nearest(x, y, more), whole)) and torch.equal(ranks(a, b), places)
+
+
+HEADS = [f"{what}_{part}_{kind}" for what in ("angle", "classification", "color") for part in ("equi", "inv")
+         for kind in ("linear", "mlp")]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_on_parts(name: str) -> None:
+    """A part of one view, or of two side by side, behind a linear map or Linear-ReLU-Linear-ReLU-Linear."""
+    g = golden(f"evalhead_{name}")
+    d, equi, hidden = g["x"].shape[1], int(g["equi_dims"]), int(g["hidden"])
+    options = Backbone.Config(encoder={"name": "small_resnet10"}, equi=32)
+    assert Backbone(options, Spec(shape=(3, 32, 32))).parts == {"all": 128, "inv": 96, "equi": 32}
+    part = slice(d - equi, d) if "_equi_" in name else slice(0, d - equi)
+    x = torch.cat([g[view][:, part] for view in ("x", "y") if view in g], dim=1)
+    head = Head(x.new_zeros(x.shape[1]), x.new_ones(x.shape[1]), (hidden, hidden) if hidden else (), g["out"].shape[1])
+    given = {f"net.{key.removeprefix('head.')}": value for key, value in named(g, "param/").items()}
+    if not hidden:
+        given = {key.replace("net.", "net.0."): value for key, value in given.items()}
+    head.double().load_state_dict({"mean": head.mean, "scale": head.scale, **given})
+    close(head(x), g["out"])
+
+
+def test_measures() -> None:
+    g = golden("metrics")
+    labels = g["labels"].long()
+    assert accuracy(g["logits"], labels) == pytest.approx(float(g["top1"]), abs=1e-6)
+    assert top_k(g["logits"], labels, 5) == pytest.approx(float(g["top5"]), abs=1e-6)
+    found = relation.measure(g["pred"], g["target"])
+    assert found["r2"] == pytest.approx(float(g["r2"]), rel=1e-9)
+    assert found["floor"] == pytest.approx(float(g["r2_constant_mean"]), rel=1e-9)
+
+
+def test_the_schedule_that_its_evaluations_define_and_never_call() -> None:
+    g = golden("eval_lr_schedule_unused")
+    epochs, steps = int(g["epochs"]), int(g["steps_per_epoch"])
+    train = TrainConfig(epochs=epochs, warmup_epochs=10, schedule_per="step", final_lr=0.001)
+    peak = float(g["lr"]) * int(g["batch_size"]) / 256
+    lrs = [peak * lr_multiplier(train, e, s, steps) for e in range(epochs) for s in range(steps)]
+    close(torch.tensor(lrs, dtype=torch.float64), g["lrs"], 1e-12)

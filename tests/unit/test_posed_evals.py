@@ -110,6 +110,15 @@ def test_a_predictor_that_turns_finds_the_view_and_one_on_noise_does_not(tmp_pat
         assert knowing[f"emb_equi/{split}/pre_chance"] == pytest.approx(0.627, abs=0.06)
 
 
+def test_without_the_view_that_is_known_and_with_the_train_split(tmp_path: Path) -> None:
+    options = {"train": True, "identity": False}
+    knowing = measured(prediction_retrieval, tmp_path, blind=False, **options)
+    blind = measured(prediction_retrieval, tmp_path, blind=True, **options)
+    assert knowing["emb_equi/train/mrr"] == pytest.approx(1) and knowing["emb_equi/train/pre"] < 1e-6
+    assert knowing["emb_equi/train/pre_all"] == knowing["emb_equi/train/pre"]
+    assert blind["emb_equi/train/mrr"] == pytest.approx(blind["emb_equi/train/mrr_chance"], abs=0.12)
+
+
 def test_what_they_need_is_said(tmp_path: Path) -> None:
     bare = Spec(shape=(3, 32, 32), labels={"object": 0})
     with pytest.raises(ConfigError, match="relation: the data do not say how their views came about"):

@@ -41,6 +41,7 @@ class TrainConfig(Config):
     schedule: Literal["cosine", "constant"] = Field("cosine", description="after the linear warm-up")
     schedule_per: Literal["epoch", "step"] = Field("epoch", description="granularity of the schedule (DUET: epoch)")
     warmup_epochs: int = Field(10, ge=0, le=10_000, description="linear warm-up; 0 = none (DUET: 10)")
+    final_lr: float = Field(0.0, ge=0, le=1, description="of the peak, where the cosine ends (VICReg: 0.001)")
     precision: Literal["float32", "bf16"] = Field("float32", description="bf16 = autocast; losses stay in float32")
     compile: bool = Field(False, description="torch.compile the method")
     channels_last: bool = Field(False, description="memory format of images, faster on GPU")

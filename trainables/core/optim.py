@@ -33,11 +33,11 @@ def lr_multiplier(train: TrainConfig, epoch: int, step: int = 0, steps_per_epoch
 
     With W warm-up epochs of E epochs, at e = epoch, or e = epoch + step / steps_per_epoch if `schedule_per` is "step":
 
-        cosine      e <= W: max(e / W, 1e-3)      e > W: (1 + cos(pi (e - W) / (E - W))) / 2
+        cosine      e <= W: max(e / W, 1e-3)      e > W: f + (1 - f) (1 + cos(pi (e - W) / (E - W))) / 2
         constant    min(e / W, 1)
 
-    W = 0 means no warm-up. Source: the recipe of DUET (arXiv 2306.16058); its constant variant has no floor, so its
-    first epoch stands still when the schedule goes by epochs.
+    W = 0 means no warm-up, f is `final_lr`. Source: the recipe of DUET (arXiv 2306.16058); its constant variant has no
+    floor, so its first epoch stands still when the schedule goes by epochs. By steps the warm-up begins at 0.
 
     Args:
         step: of this epoch, from 0.
@@ -47,8 +47,10 @@ def lr_multiplier(train: TrainConfig, epoch: int, step: int = 0, steps_per_epoch
     if train.schedule == "constant":
         return min(now / warmup, 1.0) if warmup else 1.0
     if now <= warmup:
-        return max(now / warmup, FLOOR) if warmup else 1.0
-    return 0.5 * (1 + math.cos(math.pi * (now - warmup) / max(train.epochs - warmup, 1)))
+        floor = FLOOR if train.schedule_per == "epoch" else 0.0
+        return max(now / warmup, floor) if warmup else 1.0
+    fallen = 0.5 * (1 + math.cos(math.pi * (now - warmup) / max(train.epochs - warmup, 1)))
+    return train.final_lr + (1 - train.final_lr) * fallen
 
 
 def set_lr(optimizer: Optimizer, train: TrainConfig, epoch: int, step: int = 0, steps_per_epoch: int = 1) -> float:

@@ -45,15 +45,19 @@ def rotation_error(true: Tensor, found: Tensor) -> Tensor:
 
 
 def ranks(predicted: Tensor, gallery: Tensor) -> Tensor:
-    """1-based place (o, v) of each view's own embedding among those of its object, by the product: (o, v, d) each.
+    """1-based place (o, w) of each view's own embedding among those of its object, by the product.
+
+    Args:
+        predicted: (o, w, d), of the last w views. gallery: (o, v, d), of all.
 
     The own product is taken from the same matrix as the others: one computed apart differs in its last bit.
     """
     found = []
-    views = predicted.shape[1]
+    views = gallery.shape[1]
+    first = views - predicted.shape[1]
     for p, g in zip(*(x.split(max(1, BLOCK // views**2)) for x in (predicted, gallery)), strict=True):
         products = p @ g.mT
-        own = products.diagonal(dim1=1, dim2=2)[..., None]
+        own = products.diagonal(first, dim1=1, dim2=2)[..., None]
         found.append(1 + (products > own).sum(2))
     return torch.cat(found)
 

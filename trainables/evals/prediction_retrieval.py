@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from datasets.base import Spec, Split
@@ -31,7 +32,15 @@ PART = "emb_equi"
 
 
 class Config(EvalConfig):
-    """How many images to look at."""
+    """How many images to look at, and what to ask."""
+
+    train: bool = Field(False, description="also report the train split (SIE: on); costs the square of its images")
+    identity: bool = Field(True, description="ask also for view 0 from view 0, which is known (SIE: on)")
+
+    @property
+    def reported(self) -> tuple[Split, ...]:
+        """The splits whose queries count."""
+        return ("train", *REPORTED) if self.train else REPORTED
 
 
 NEEDS = Needs(labels=("object",), capabilities=("predict",))
@@ -59,7 +68,7 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     if PART not in parts:
         raise ConfigError(f"needs the part '{PART}'; there is {', '.join(sorted(parts))}")
     names = [*PLAIN, *(f"raw_{name}" for name in PLAIN), "pre_chance", "mrr_chance"]
-    return [f"{PART}/{split}/{name}" for split in REPORTED for name in names]
+    return [f"{PART}/{split}/{name}" for split in cfg.reported for name in names]
 
 
 def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result:
@@ -67,20 +76,23 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     splits: tuple[Split, ...] = ("train", *REPORTED)
     seen = {split: gathered(subject, cfg, split) for split in splits}
     result = Result({})
-    for split in REPORTED:
+    for split in cfg.reported:
         real, latents = seen[split]
         predicted = predict(subject.method, real, latents)
-        turned = [quaternion(seen[one][1][..., :3]).flatten(0, 1) for one in (split, "train")]
+        asked = slice(None if cfg.identity else 1, None)
+        galleries: list[Split] = [split] if split == "train" else [split, "train"]
+        turned = [quaternion(seen[one][1][..., :3]) for one in galleries]
+        every, true = torch.cat([q.flatten(0, 1) for q in turned]), turned[0][:, asked].flatten(0, 1)
         found: dict[str, float] = {}
         for prefix in ("", "raw_"):
-            p, gallery = (predicted, real) if prefix else normalized(predicted, real)
-            train = seen["train"][0] if prefix else normalized(real, seen["train"][0])[1]
-            own, among = nearest(p.flatten(0, 1), gallery.flatten(0, 1), train.flatten(0, 1))
-            found[f"{prefix}pre"] = float(rotation_error(turned[0], turned[0][own]).mean())
-            found[f"{prefix}pre_all"] = float(rotation_error(turned[0], torch.cat(turned)[among]).mean())
-            found |= {f"{prefix}{name}": value for name, value in rates(ranks(p, gallery)).items()}
-        shuffled = turned[0][torch.from_numpy(rng.permutation(len(turned[0])))]
-        found["pre_chance"] = float(rotation_error(turned[0], shuffled).mean())
+            p, own = (predicted[:, asked], real) if prefix else normalized(predicted[:, asked], real)
+            others = [seen[one][0] if prefix else normalized(real, seen[one][0])[1] for one in galleries[1:]]
+            places = nearest(p.flatten(0, 1), *(x.flatten(0, 1) for x in (own, *others)))
+            for name, place in zip(("pre", "pre_all"), (places[0], places[-1]), strict=True):
+                found[prefix + name] = float(rotation_error(true, every[place]).mean())
+            found |= {prefix + name: value for name, value in rates(ranks(p, own)).items()}
+        shuffled = true[torch.from_numpy(rng.permutation(len(true)))]
+        found["pre_chance"] = float(rotation_error(true, shuffled).mean())
         found["mrr_chance"] = chance(real.shape[1])["mrr"]
         result.metrics |= {f"{PART}/{split}/{name}": value for name, value in found.items()}
     return result
