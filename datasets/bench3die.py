@@ -36,8 +36,6 @@ DOWNLOAD = (
     "(17 GB, CC BY-NC 4.0, https://github.com/facebookresearch/SIE) or a set rendered with --render"
 )
 MARKER = "train_images.npy"
-# of the published set, over the three channels: to compare with; batches are in [0, 1], not normalised
-MEAN, STD = (0.5016, 0.5037, 0.5060), (0.1030, 0.0999, 0.0969)
 RELATIONS = {"rotation": 4, "colour": 2, "light": 2}
 
 

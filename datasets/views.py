@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -30,6 +30,20 @@ TURNS: tuple[Kind, ...] = ("circular", "quarter")  # units of which 0 and 1 mean
 Drawn = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]  # a view, its params and its units
 
 
+class Normalize(Config):
+    """Constants of the channels, of pixels in [0, 1]."""
+
+    mean: tuple[float, ...] = Field(description="of each channel")
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="deviation of each channel")
+
+
+# what published encoders were trained with
+KNOWN: dict[str, dict[str, tuple[float, ...]]] = {
+    "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+    "3diebench": {"mean": (0.5016, 0.5037, 0.5060), "std": (0.1030, 0.0999, 0.0969)},
+}
+
+
 class ViewsConfig(Config):
     """How views are made of an item."""
 
@@ -39,7 +53,11 @@ class ViewsConfig(Config):
     )
     center_crop: bool = Field(False, description="enlarge to floor(S 256 / 224) before the stack (DUET's README: on)")
     count: int = Field(2, ge=1, le=64, description="views of each item; of data that come as views: their number")
-    normalize: bool = Field(True, description="images in [-0.5, 0.5] instead of [0, 1]")
+    normalize: bool | Literal["imagenet", "3diebench"] | Normalize = Field(
+        True,
+        description="images less 0.5; false = in [0, 1]; imagenet, 3diebench or {mean: [...], std: [...]} = less the "
+        "mean of each channel, over its deviation (SIE: 3diebench)",
+    )
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, validate_default=True, description="options per code, e.g. {rot: {degrees: 90}}"
     )
@@ -80,6 +98,7 @@ class Views:
             )
         self.cfg = cfg
         self.image = len(spec.shape) == 3
+        self.mean, self.std = _constants(cfg, spec.shape) if self.image else (torch.tensor(0.0), torch.tensor(1.0))
         if not self.image and (cfg.size is not None or cfg.center_crop):
             raise ConfigError(f"views: size and center_crop need images (C, H, W), the data have items of {spec.shape}")
         self.loaded, self.target = _sizes(cfg, spec.shape) if self.image else (spec.shape, spec.shape)
@@ -201,11 +220,17 @@ class Views:
     def _finish(self, x: Tensor) -> Tensor:
         if not self.image:
             return x
-        x = _crop(x, self.target)  # a stack without a crop leaves E x E
-        return x - 0.5 if self.cfg.normalize else x
+        return self._normalized(_crop(x, self.target))  # a stack without a crop leaves E x E
 
     def _shift(self, question: Question) -> Question:
-        return replace(question, x=question.x - 0.5) if self.cfg.normalize else question
+        return replace(question, x=self._normalized(question.x))
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        return (x - self.mean.to(x.device)) / self.std.to(x.device)
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """What views hold (..., C, H, W), back in [0, 1]; other items as they are."""
+        return x * self.std.to(x.device) + self.mean.to(x.device)
 
     def _batch(self, batch: Batch, drawn: list[Drawn]) -> Batch:
         device = batch.views[0].device
@@ -226,6 +251,23 @@ class Views:
             turn = 2 * torch.pi * difference
             found[code] = torch.cat([turn.cos(), turn.sin()], -1) if self.spec.kinds[code] in TURNS else difference
         return found
+
+
+def _constants(cfg: ViewsConfig, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the channels, (C, 1, 1) or one for all.
+
+    Raises:
+        ConfigError: another number of channels than the data have.
+    """
+    if isinstance(cfg.normalize, bool):
+        return torch.tensor(0.5 if cfg.normalize else 0.0), torch.tensor(1.0)
+    given = Normalize(**KNOWN[cfg.normalize]) if isinstance(cfg.normalize, str) else cfg.normalize
+    if len(given.mean) != shape[0] or len(given.std) != shape[0]:
+        raise ConfigError(
+            f"views.normalize: has {len(given.mean)} means and {len(given.std)} deviations, "
+            f"the data have {shape[0]} channels"
+        )
+    return torch.tensor(given.mean)[:, None, None], torch.tensor(given.std)[:, None, None]
 
 
 def _sizes(cfg: ViewsConfig, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -1,5 +1,8 @@
 """Solids that need no files: assemblies of boxes, and the digits of scikit-learn, extruded; ten classes each.
 
+Their colours are drawn for each object, or for each class: then they tell the parts of a solid apart at first sight,
+and poses are learned from far fewer pictures.
+
 None of them looks the same from two sides, so that a pose can be told from a picture: boxes differ in length and place,
 digits have faces of two colours.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 import colorsys
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +20,7 @@ from datasets.render.scene import Mesh, decoded, placed
 
 CLASSES = 10
 BOXES = (4, 5, 6)  # of an assembly
+Palette = Literal["object", "class"]
 THRESHOLD = 8  # of a digit's pixels, which are 0 .. 16
 # corners of a unit cube by bits (x, y, z), and its faces, seen from outside counter-clockwise
 CORNERS = np.array([[bit >> axis & 1 for axis in range(3)] for bit in range(8)], float) - 0.5
@@ -33,6 +38,7 @@ class Solid:
     name: str
     number: int
     seed: int
+    palette: Palette = "object"
 
     def mesh(self) -> Mesh:
         """Its triangles, 12 a box."""
@@ -48,10 +54,11 @@ class Solid:
             middles.append(middles[on] + shift)
             sides.append(side)
         grow = own.uniform(0.85, 1.18, 3)
-        hue, parts = own.random(), []
+        painted = own if self.palette == "object" else plan
+        hue, parts = painted.random(), []
         for place, (middle, side) in enumerate(zip(middles, sides, strict=True)):
-            turned = hue + 0.38 * place + own.uniform(-0.05, 0.05)
-            colour = colorsys.hsv_to_rgb(turned % 1, own.uniform(0.25, 0.6), own.uniform(0.55, 0.95))
+            turned = hue + 0.38 * place + painted.uniform(-0.05, 0.05)
+            colour = colorsys.hsv_to_rgb(turned % 1, painted.uniform(0.25, 0.6), painted.uniform(0.55, 0.95))
             parts.append(_box(middle * grow, side * grow * own.uniform(0.85, 1.18, 3), {}, np.array(colour)))
         return placed(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -64,12 +71,15 @@ class Digit:
     name: str
     number: int
     seed: int
+    palette: Palette = "object"
 
     def mesh(self) -> Mesh:
         """Its triangles; faces between two boxes are left out."""
         dark = np.pad(_digits()[0][self.number] >= THRESHOLD, 1)
         own = np.random.default_rng([self.seed, self.number])
         hue, depth = own.random(), own.uniform(1.5, 3.0)
+        if self.palette == "class":
+            hue = int(self.category.removeprefix("digit")) / CLASSES
         front, back, rim = (
             np.array(colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value))
             for shift, saturation, value in ((0.0, 0.55, 0.9), (0.45, 0.55, 0.75), (0.2, 0.15, 0.7))
@@ -85,16 +95,16 @@ class Digit:
         return placed(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def solids(count: int, seed: int) -> list[Solid]:
+def solids(count: int, seed: int, palette: Palette = "object") -> list[Solid]:
     """`count` objects of each class."""
-    return [Solid(f"solid{kind}", f"{i:04d}", i, seed) for kind in range(CLASSES) for i in range(count)]
+    return [Solid(f"solid{kind}", f"{i:04d}", i, seed, palette) for kind in range(CLASSES) for i in range(count)]
 
 
-def digits(count: int, seed: int) -> list[Digit]:
+def digits(count: int, seed: int, palette: Palette = "object") -> list[Digit]:
     """The first `count` images of each digit."""
     labels = _digits()[1]
     return [
-        Digit(f"digit{kind}", f"{number:04d}", int(number), seed)
+        Digit(f"digit{kind}", f"{number:04d}", int(number), seed, palette)
         for kind in range(CLASSES)
         for number in np.flatnonzero(labels == kind)[:count]
     ]

@@ -2,6 +2,7 @@
 
     OUT/CLASS/OBJECT/image_V.jpg, latent_V.npy     each written whole; a view that has both is not rendered again
     OUT/all_objects.npy                            text (n, 2): class, object
+    OUT/all_latents_{train,val}.npy                float64, a row a view, objects in the order of the lists
     OUT/{train,val}_{images,labels}.npy            written last, so that a set which has them is complete
     OUT/render.json                                what it was rendered with
 
@@ -34,7 +35,7 @@ from datasets.base import DataError
 from datasets.memory import alone
 from datasets.render.meshes import obj_files
 from datasets.render.scene import Mesh, render
-from datasets.render.solids import digits, solids
+from datasets.render.solids import Palette, digits, solids
 
 VERSION = 1
 QUALITY = 95  # of a JPEG; small pictures lose their hues below
@@ -59,6 +60,9 @@ class RenderConfig(config.Config):
     seed: int = Field(0, ge=0, lt=2**31, description="of latents, generated solids and splits")
     workers: int = Field(0, ge=0, le=1024, description="processes; 0 = one a core, 1 = in this process")
     count: int = Field(40, ge=1, le=10_000, description="generated solids: objects of each of the ten classes")
+    palette: Palette = Field(
+        "object", description="generated solids: colours of each object, or of each class, which tell parts apart"
+    )
     objects: str | None = Field(None, description="an .npy file with rows (class, object): only these are rendered")
     held_out: float = Field(0.2, gt=0, lt=1, description="share of each class's objects in `val`, at least one of two")
 
@@ -98,7 +102,7 @@ def _write_set(cfg: RenderConfig, meshes: str, shapes: list[Shape], out: Path) -
 def _shapes(cfg: RenderConfig, meshes: str) -> list[Shape]:
     made: list[Shape]
     if meshes in ("solids", "digits"):
-        made = [*(solids if meshes == "solids" else digits)(cfg.count, cfg.seed)]
+        made = [*(solids if meshes == "solids" else digits)(cfg.count, cfg.seed, cfg.palette)]
     else:
         made = [*obj_files(Path(meshes))]
     if cfg.objects is None:
@@ -115,7 +119,8 @@ def _shapes(cfg: RenderConfig, meshes: str) -> list[Shape]:
 
 def _agree(cfg: RenderConfig, meshes: str, out: Path) -> None:
     """Refuse to mix pictures of other sizes or seeds; more views or objects may be added."""
-    told = {"version": VERSION, "meshes": Path(meshes).name, "size": cfg.size, "seed": cfg.seed}
+    told = {"version": VERSION, "meshes": Path(meshes).name, "size": cfg.size, "seed": cfg.seed,
+            "palette": cfg.palette}  # fmt: skip
     file = out / "render.json"
     if file.exists():
         try:
@@ -218,6 +223,8 @@ def _split(cfg: RenderConfig, shapes: list[Shape], out: Path) -> tuple[int, int]
     arrays = {"all_objects": np.array([(shape.category, shape.name) for shape in shapes])}
     for part, rows in (("val", np.flatnonzero(held)), ("train", np.flatnonzero(~held))):
         rows = rng.permutation(rows)
+        latents = [latents_of(cfg.seed, shapes[row], view) for row in rows for view in range(cfg.views)]
+        arrays[f"all_latents_{part}"] = np.array(latents).reshape(-1, 7)
         arrays |= {f"{part}_labels": labels[rows].astype(np.int64), f"{part}_images": paths[rows]}
     for name, array in arrays.items():  # the list of training objects comes last: who looks for it finds a whole set
         with replacing(out / f"{name}.npy") as temporary, temporary.open("wb") as file:

@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets import bench3die, rotations
+from datasets import rotations
 from datasets._renders import read_image
+from datasets.base import Batch, Spec
+from datasets.views import Views, ViewsConfig
 
 FOLDER = Path(__file__).parent / "sie"
 FLAVOURS: dict[str, tuple[rotations.Flavour, rotations.Form]] = {
@@ -102,6 +104,8 @@ def test_quaternions_and_matrices_are_the_same_rotations() -> None:
 def test_the_image_transform(tmp_path: Path) -> None:
     g = golden("image_transform")
     Image.fromarray(g["image_uint8"]).save(tmp_path / "image.png")
-    x = torch.from_numpy(read_image(tmp_path / "image.png", int(g["resolution"])).astype(np.float64)) / 255
-    mean, std = (torch.tensor(value)[:, None, None] for value in (bench3die.MEAN, bench3die.STD))
-    near((x - mean) / std, g["out"], 1e-5)
+    x = torch.tensor(read_image(tmp_path / "image.png", int(g["resolution"])))[None].float() / 255
+    views = Views(ViewsConfig(normalize="3diebench"), Spec(shape=tuple(x.shape[1:])))
+    seen = views.clean(Batch([x], torch.zeros(1, dtype=torch.int64))).views[0]
+    near(seen[0], g["out"], 1e-5)
+    near(views.pixels(seen), x.numpy(), 1e-6)

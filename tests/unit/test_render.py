@@ -229,6 +229,15 @@ def test_solids_are_theirs_alone_and_look_different_from_every_side(make: type) 
             assert (np.abs(upright - turned).max(-1) > 10).mean() > 0.04, (shape, axis)
 
 
+@pytest.mark.parametrize("make", [solids, digits])
+def test_colours_of_a_class_are_those_of_all_its_objects(make: type) -> None:
+    first, second, other = (make(2, 0, "class")[at].mesh() for at in (2, 3, 4))
+    hues = [{tuple(colour) for colour in mesh.colours.round(6)} for mesh in (first, second, other)]
+    assert hues[0] == hues[1] != hues[2]
+    own = [{tuple(colour) for colour in make(2, 0)[at].mesh().colours.round(6)} for at in (2, 3)]
+    assert own[0] != own[1]
+
+
 def test_faces_look_outwards() -> None:
     """A closed surface that does encloses a positive volume; the boxes of an assembly overlap no more than a little."""
     for shape in (*solids(1, 0), *digits(1, 0)):
@@ -259,6 +268,10 @@ def test_a_set_has_the_layout_of_the_original(tmp_path: Path) -> None:
     assert sorted(f"/{a}/{b}/" for a, b in everything) == sorted([*images, *held])
     latents = np.stack([np.load(path) for path in tmp_path.glob("*/*/latent_*.npy")])
     assert latents.shape == (60, 7) and latents.dtype == np.float64
+    for part, objects in (("train", images), ("val", held)):  # row: view of an object, in the order of the list
+        listed = np.load(tmp_path / f"all_latents_{part}.npy")
+        own = [np.load(tmp_path / f"{name.strip('/')}/latent_{view}.npy") for name in objects for view in range(3)]
+        assert np.array_equal(listed, own) and listed.dtype == np.float64
     low, high = np.array([-np.pi / 2] * 3 + [0.0] * 4), np.array([np.pi / 2] * 3 + [1, np.pi / 4, 2 * np.pi, 1])
     shares = (latents - low) / (high - low)
     assert (shares >= 0).all() and (shares < 1).all() and (np.abs(shares.mean(0) - 0.5) < 0.15).all()

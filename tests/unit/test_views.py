@@ -340,3 +340,20 @@ def test_relations_of_a_slice_are_those_of_the_whole() -> None:
     part = v(replace(b, views=[b.views[0][2:5]], index=b.index[2:5], labels={}), rng(), total=len(b), offset=2)
     whole = v(b, rng())
     assert all(torch.equal(value, whole.relations[name][2:5]) for name, value in part.relations.items())
+
+
+def test_channels_are_normalized_by_constants() -> None:
+    x = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    batch = Batch([x], torch.arange(3))
+    own = ViewsConfig(normalize={"mean": [0.1, 0.2, 0.3], "std": [1, 2, 4]})
+    seen = Views(own, Spec(shape=(3, 4, 4))).clean(batch).views[0]
+    expected = (x - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([1.0, 2.0, 4.0])[:, None, None]
+    assert torch.equal(seen, expected)
+    known = Views(ViewsConfig(normalize="imagenet"), Spec(shape=(3, 4, 4)))
+    assert torch.allclose(known.pixels(known.clean(batch).views[0]), x, atol=1e-6)
+    for normalize, shift in ((True, 0.5), (False, 0.0)):
+        assert torch.equal(
+            Views(ViewsConfig(normalize=normalize), Spec(shape=(3, 4, 4))).clean(batch).views[0], x - shift
+        )
+    with pytest.raises(ConfigError, match="has 3 means and 3 deviations, the data have 1 channels"):
+        Views(ViewsConfig(normalize="imagenet"), Spec(shape=(1, 4, 4)))

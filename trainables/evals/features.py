@@ -169,7 +169,7 @@ class CheckpointSubject:
         source, views = self.data(request.split)
         blocks = [self._seen(source, views, request, rows) for rows in _chosen(len(source), request).split(BLOCK)]
         x = torch.cat([batch.views[0].float().cpu() for batch in blocks])
-        return x + 0.5 if views.image and views.cfg.normalize else x
+        return views.pixels(x)
 
     def on(self, data: dict[str, Any]) -> CheckpointSubject:
         """The same encoder on other data, `{"name": "cifar", "variant": "cifar100"}`, brought to what it takes."""
