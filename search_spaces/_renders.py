@@ -13,7 +13,9 @@ TRAIN: dict[str, Any] = {
     "epochs": 2000, "warmup_epochs": 0, "batch_size": 1024, "optimizer": "adam", "lr": 1e-3, "weight_decay": 1e-6,
     "betas": [0.9, 0.999], "schedule": "constant", "checkpoint_every": 20,
 }  # fmt: skip
-BASE: dict[str, Any] = {"data.size": 64, "method.encoder.name": "resnet18", "train": TRAIN}
+BASE: dict[str, Any] = {
+    "data.size": 64, "views.normalize": "3diebench", "method.encoder.name": "resnet18", "train": TRAIN,
+}  # fmt: skip
 # generated solids, so that it needs no data: 100 objects of 6 views, 32 pixels
 SMOKE: dict[str, Any] = {
     "budget.trials": 2,

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from benches import overhead, packed, pipeline, step, store
+from benches import judged, overhead, packed, pipeline, step, store
 from benches.rows import BEGIN, END, Row, update
 
 
@@ -46,6 +46,14 @@ def test_features_are_encoded_once_for_five_evaluations() -> None:
 def test_a_packed_epoch_beats_decoding_again(pixels: int) -> None:
     with packed.rendered(objects=6, views=2, pixels=pixels) as root:
         assert packed.compare(root, 64)["ratio"] >= 10
+
+
+def test_judging_costs_less_than_encoding_in_every_epoch() -> None:
+    found = judged.compare(objects=5, views=6, encoder="small_resnet10", size=32)
+    assert found["images"] == 10 * 5 * 6
+    assert found["encodings"] == 3 * (300 + 2 * 300 + 2 * 50) * 46 + 300  # 4 of 50 objects are held out by us alone
+    assert found["ratio"] >= 2  # of 50 at the size that is promised: the probes weigh more than a small encoder
+    assert found["top1"] > 0.1 and found["colour"] > 0
 
 
 @pytest.mark.slow

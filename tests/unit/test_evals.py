@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from datasets.base import Spec
@@ -22,12 +23,14 @@ from trainables.core.load import load, names
 from trainables.core.method import Method
 from trainables.evals import (
     _decoder,
+    _heads,
     base,
     collapse,
     controlled_generation,
     equivariance_roll,
     group_calibration,
     linear,
+    probes,
     reconstruction,
     transform_parameter,
 )
@@ -189,6 +192,19 @@ def test_classes_perfect_and_chance(name: str, tmp_path: Path) -> None:
         assert abs(blind[f"all/{split}/chance"] - 1 / CLASSES) < 0.07
     moved = next(metric for metric in perfect if metric.startswith("all/val/top1_"))
     assert perfect[moved] > 0.95 and blind[moved] < 0.3
+
+
+def test_a_small_network_reads_classes_that_no_plane_divides(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(900, 2))).float()
+    y = (x.prod(1) > 0).long()  # exclusive or of the signs
+    held_out = torch.arange(900) % 5 == 0
+    network = _heads.classifier(x[:700], y[:700], 2, held_out[:700], (32, 32), 320, rng)
+    assert probes.accuracy(network(x[700:]), y[700:]) > 0.9
+    assert probes.accuracy(probes.classifier(x[:700], y[:700], 2, held_out[:700])(x[700:]), y[700:]) < 0.7
+    _heads.Head(network.mean, network.scale, (32, 32), 2).load_state_dict(
+        load_file(network.save(tmp_path / "head.safetensors"))
+    )
 
 
 @pytest.mark.parametrize("name", ["linear", "knn"])

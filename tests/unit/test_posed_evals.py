@@ -70,7 +70,7 @@ def measured(module: object, folder: Path, blind: bool, **options: object) -> di
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_what_relates_two_views_is_read_from_what_knows_it_and_not_from_noise(head: str, tmp_path: Path) -> None:
-    options = {"parts": ("all",), "head": head, "epochs": 15, "hidden": (64, 64)}
+    options = {"parts": ("all",), "head": head, "steps": 400, "hidden": (64, 64)}
     knowing = measured(relation, tmp_path, blind=False, **options)
     blind = measured(relation, tmp_path, blind=True, **options)
     for split in ("val", "test"):

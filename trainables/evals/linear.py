@@ -38,7 +38,7 @@ class Config(ClassConfig):
         "mlp: a small network, not linear any more (SIE's other head)",
     )
     hidden: tuple[int, ...] = Field((256, 256), description="sizes of the mlp's hidden layers (SIE: 1024, 1024)")
-    epochs: int = Field(30, ge=1, le=1000, description="of the mlp, at each of three learning rates; the best is kept")
+    steps: int = Field(2000, ge=16, le=1_000_000, description="of the mlp, of 256 rows each (SIE: 300 epochs)")
 
 
 NEEDS = Needs(labels=("*",))
@@ -57,7 +57,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
         held_out = hold_out(train.owner, draws)
         x, y = train.parts[part], train.labels[cfg.factor]
         probe = (
-            _heads.classifier(x, y, classes, held_out, cfg.hidden, cfg.epochs, draws) if cfg.probe == "mlp"
+            _heads.classifier(x, y, classes, held_out, cfg.hidden, cfg.steps, draws) if cfg.probe == "mlp"
             else classifier(x, y, classes, held_out, cfg.probe, draws)
         )  # fmt: skip
         file = f"probe_{name}.safetensors"

@@ -52,12 +52,12 @@ class Config(EvalConfig):
     )
     head: Literal["linear", "mlp"] = Field("mlp", description="linear = ridge regression (SIE: mlp for the rotation)")
     hidden: tuple[int, ...] = Field((256, 256), description="sizes of the mlp's hidden layers (SIE: 1024, 1024)")
-    epochs: int = Field(30, ge=1, le=1000, description="of the mlp, at each of three learning rates; the best is kept")
+    steps: int = Field(2000, ge=16, le=1_000_000, description="of the mlp, of 256 rows each (SIE: 300 epochs)")
     pairs: int = Field(20, ge=1, le=1000, description="ordered pairs of views drawn of each object")
 
 
 NEEDS = Needs(labels=("object",))
-VERSION = 1
+VERSION = 2
 METRICS = {"*_r2": "max", "*_r2_uniform": "max", "*_floor": "", "*_mse": "min"}
 NAMES = ("r2", "floor", "r2_uniform", "mse")
 
@@ -96,7 +96,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
             y = targets["train"][target]
             head = (
                 ridge(x["train"], y, held_out) if cfg.head == "linear"
-                else _heads.regressor(x["train"], y, held_out, cfg.hidden, cfg.epochs, np.random.default_rng(seed))
+                else _heads.regressor(x["train"], y, held_out, cfg.hidden, cfg.steps, np.random.default_rng(seed))
             )  # fmt: skip
             for split in REPORTED:
                 values = measure(head(x[split]), targets[split][target])
