@@ -27,6 +27,7 @@ from datasets import _parts, config
 from datasets._renders import Items, Listing, Renders, packed, read_listing
 from datasets.base import DataError, Source, Spec, Split
 from datasets.memory import alone, cache_folder
+from datasets.render.solids import Palette
 from datasets.render.write import VERSION as RENDERED
 from datasets.render.write import RenderConfig, write_set
 
@@ -45,6 +46,7 @@ class Solids(config.Config):
     objects: int = Field(40, ge=2, le=1000, description="objects of each of the ten classes")
     views: int = Field(8, ge=2, le=1000, description="views of each object")
     seed: int = Field(0, ge=0, lt=2**31, description="of shapes, poses and colours")
+    palette: Palette = Field("class", description="colours of each class, which tell parts apart, or of each object")
 
 
 class Config(config.Config):
@@ -134,7 +136,12 @@ def _find(cfg: Config, root: Path | None) -> tuple[Path, Path] | None:
 def _solids(cfg: Config) -> Path:
     """The folder of the generated set; rendered on first use, in this process, while others wait."""
     made = RenderConfig(
-        views=cfg.solids.views, count=cfg.solids.objects, seed=cfg.solids.seed, size=cfg.size, workers=1
+        views=cfg.solids.views,
+        count=cfg.solids.objects,
+        seed=cfg.solids.seed,
+        size=cfg.size,
+        workers=1,
+        palette=cfg.solids.palette,
     )
     name = hashlib.sha256(repr((RENDERED, made)).encode()).hexdigest()[:16]
     folder = cache_folder() / f"bench3die-solids-{name}"
