@@ -108,10 +108,15 @@ class Watch:
         return escape("; ".join(parts))
 
     def _over(self) -> int:
-        return sum(c.state != "running" for c in self.records.configurations.values())
+        """Configurations that are over and of which something was trained: not all was taken from another sweep."""
+        trials = self.records.trials
+        return sum(
+            c.state != "running" and any(not trials[id_].origin for id_ in c.trials)
+            for c in self.records.configurations.values()
+        )
 
     def _left(self, told: int, budget: int) -> str:
-        new = told - self.finished_before
+        new = self._over() - self.finished_before
         if new < 2:
             return ""
         seconds = (time.monotonic() - self.began) / new * max(0, budget - told)

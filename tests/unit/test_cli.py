@@ -230,6 +230,18 @@ def test_an_output_that_cannot_be_written_is_let_go(finished: Path) -> None:
     assert gone.tries == 1
 
 
+def test_the_time_left_does_not_count_what_was_taken_from_another_sweep(finished: Path) -> None:
+    records = load(finished)
+    told = len(records.configurations)
+    view = Watch(records, 1)
+    view.finished_before, view.began = 0, view.began - 100
+    records.spec["budget"]["trials"] = 2 * told
+    assert "about 2 min left" in view.line()
+    for trial in records.trials.values():
+        trial.origin = "another"
+    assert "left" not in view.line()
+
+
 def test_reading_leaves_the_folder_as_it_was(run: Run, finished: Path, tmp_path: Path) -> None:
     before, (_, trial) = files(finished), best_of(finished)
     for verb in (["status"], ["watch"], ["table"], ["table", "--by", "evaluation"], ["best"], ["clean"]):
