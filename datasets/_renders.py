@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,9 +23,10 @@ from PIL import Image
 from torch import Tensor
 
 from datasets import rotations
+from datasets._draws import below, salt_of
 from datasets._progress import Progress
 from datasets.base import Batch, DataError, Spec
-from datasets.memory import Entry, cache_folder, stored
+from datasets.memory import Entry, allocated, stored
 
 VERSION = 1
 NAMED = re.compile(r"(image|latent)_(\d+)\.(?:jpe?g|npy)")
@@ -106,8 +106,9 @@ def _pack(folder: Path, root: Path, listing: Listing, size: int) -> None:
             views = list(pool.map(views_of, objects, chunksize=64))
             offsets = np.concatenate([[0], np.cumsum([len(numbers) for numbers in views])])
             width = len(read_latents(objects[0] / f"latent_{views[0][0]}.npy"))
-            x = _empty(folder / "x.npy", np.dtype(np.uint8), (int(offsets[-1]), 3, size, size))
-            latents = _empty(folder / "latents.npy", np.dtype(np.float64), (int(offsets[-1]), width))
+            hint = "lower data.size or data.limit"
+            x = allocated(folder / "x.npy", np.dtype(np.uint8), (int(offsets[-1]), 3, size, size), hint)
+            latents = allocated(folder / "latents.npy", np.dtype(np.float64), (int(offsets[-1]), width), hint)
             np.save(folder / "offsets.npy", offsets)
             np.save(folder / "class.npy", listing.labels)
             progress = Progress("bench3die: packing object", len(objects))
@@ -124,20 +125,6 @@ def _pack(folder: Path, root: Path, listing: Listing, size: int) -> None:
             raise
     x.flush()
     latents.flush()
-
-
-def _empty(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
-    """A new array on disk whose space is taken already: a full disk would kill a process that writes to a map."""
-    need, free = dtype.itemsize * int(np.prod(shape)), shutil.disk_usage(path.parent).free
-    if need > free:
-        raise DataError(
-            f"bench3die: the packed images take {need / 2**30:.1f} GB and {cache_folder()} has {free / 2**30:.1f} GB "
-            "left; lower data.size or data.limit, or set SWEEP_CACHE to another folder"
-        )
-    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
 
 
 def views_of(folder: Path) -> list[int]:
@@ -196,10 +183,10 @@ def read_latents(path: Path, width: int | None = None) -> np.ndarray:
 class Renders:
     """Objects with two of their views, or single images, of a packed entry.
 
-    Pairs are drawn from a number that the generator gives and from each item's own position. So they do not depend on
-    which items are fetched together: generators in the same state give an item the same pair in any batch. `fit` makes
-    the generator of a batch from (seed, epoch, step, first item of the rank's slice): a resumed run sees the pairs of
-    the uninterrupted one, and each epoch has new ones, on the same number of ranks.
+    Pairs are drawn from a number that the generator gives and from each item's own position (see `datasets._draws`):
+    generators in the same state give an item the same pair in any batch. `fit` makes the generator of a batch from
+    (seed, epoch, step): a resumed run sees the pairs of the uninterrupted one, and each epoch has new ones, the same on
+    any number of ranks.
     """
 
     def __init__(self, entry: Entry, rows: np.ndarray, spec: Spec, items: Items) -> None:
@@ -247,8 +234,7 @@ class Renders:
             rows = [self._begin[owner] + at - self._first[owner]]
         else:
             owner = at
-            salt = int(torch.randint(2**62, (1,), generator=rng))
-            rows = [self._begin[at] + view for view in drawn_pairs(salt, at, self._count[at])]
+            rows = [self._begin[at] + view for view in drawn_pairs(salt_of(rng), at, self._count[at])]
         views = [torch.from_numpy(self._x[row]).float().mul_(1 / 255) for row in rows]
         latents = torch.stack([torch.from_numpy(self._latents[row]).float() for row in rows])
         return Batch(
@@ -269,19 +255,6 @@ def drawn_pairs(salt: int, items: np.ndarray, counts: np.ndarray) -> tuple[np.nd
     Args:
         items: (B,) positions. counts: (B,) number of views of each.
     """
-    first = _mixed(np.uint64(salt), items, 0) % counts.astype(np.uint64)
-    step = 1 + _mixed(np.uint64(salt), items, 1) % (counts.astype(np.uint64) - np.uint64(1))
-    second = (first + step) % counts.astype(np.uint64)
-    return first.astype(np.int64), second.astype(np.int64)
-
-
-def _mixed(salt: np.uint64, items: np.ndarray, draw: int) -> np.ndarray:
-    """64 well mixed bits for each item: two rounds of the finaliser of splitmix64 (Steele et al., 2014)."""
-    with np.errstate(over="ignore"):
-        z = items.astype(np.uint64) * np.uint64(2) + np.uint64(draw)
-        for offset in (np.uint64(0), salt):
-            z = (z + offset) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x632BE59BD9B4E019)
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            z = z ^ (z >> np.uint64(31))
-    return z
+    first = below(salt, items, counts)
+    step = 1 + below(salt, items, counts - 1, draw=1)
+    return first, (first + step) % counts

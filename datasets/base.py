@@ -130,7 +130,8 @@ class Source(Protocol):
     def fetch(self, index: Tensor, rng: torch.Generator) -> Batch:
         """A whole batch at once, never item by item. `index` is (B,) int64; `rng` drives draws such as crops of sound.
 
-        A source of whole images ignores `rng`.
+        What is drawn for an item may depend on `rng` and on the item's position alone (see `datasets._draws`): ranks
+        fetch slices of one batch with equal generators. A source of whole images ignores `rng`.
         """
         ...
 

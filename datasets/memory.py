@@ -116,6 +116,27 @@ def stored(key: str, write: Callable[[Path], None]) -> Entry:
     return entry
 
 
+def allocated(path: Path, dtype: np.dtype, shape: tuple[int, ...], hint: str) -> np.memmap:
+    """A new array on disk whose space is taken already: a full disk would kill a process that writes to a map.
+
+    Args:
+        hint: what makes the array smaller, for the error's text.
+
+    Raises:
+        DataError: it does not fit.
+    """
+    need, free = dtype.itemsize * int(np.prod(shape)), shutil.disk_usage(path.parent).free
+    if need > free:
+        raise DataError(
+            f"cache {cache_folder()}: the data take {need / 2**30:.1f} GB there and {free / 2**30:.1f} GB are left; "
+            f"{hint}, or set SWEEP_CACHE to another folder"
+        )
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
 def _read(folder: Path) -> Entry | None:
     try:
         meta = json.loads((folder / "meta.json").read_text())

@@ -266,7 +266,7 @@ def test_what_a_killed_process_left_is_deleted(own: Path, cache: Path) -> None:
 def test_too_large_for_the_disk_is_said_before(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))  # type: ignore[attr-defined]
     text = one_line(own)
-    assert "0.0 GB left" in text and "data.size or data.limit" in text and "SWEEP_CACHE" in text
+    assert "0.0 GB are left" in text and "data.size or data.limit" in text and "SWEEP_CACHE" in text
 
 
 # -- what is wrong --------------------------------------------------------------------------------------------------

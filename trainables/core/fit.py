@@ -236,13 +236,17 @@ class _Run:
         self.optimizer.step()
         return values
 
+    def fetching(self, epoch: int, step: int) -> torch.Generator:
+        """What a source draws from, equal on all ranks: an item's draws belong to its position in the split."""
+        return generator(self.config.seed, epoch, step, 0)
+
     def batches_of(self, epoch: int) -> Iterator[Batch]:
         """This rank's slices of the epoch's batches, with their views, on the device."""
         order = torch.randperm(len(self.source), generator=generator(self.config.seed, epoch, -1))
         for step in range(self.batches):
             index = order[step * self.train.batch_size : (step + 1) * self.train.batch_size]
             low, high = share(len(index), dist.rank(), dist.world())
-            fetched = self.source.fetch(index[low:high], generator(self.config.seed, epoch, step, low))
+            fetched = self.source.fetch(index[low:high], self.fetching(epoch, step))
             draws = generator(self.config.seed, epoch, step)
             yield self.views(fetched.to(self.device), draws, total=len(index), offset=low)
 
@@ -257,7 +261,7 @@ class _Run:
                 break  # a contrastive loss needs a negative
             low, high = share(len(index), dist.rank(), dist.world())
             draws = generator(self.config.seed, epoch, step, -2)
-            fetched = source.fetch(index[low:high], generator(self.config.seed, epoch, step, low)).to(self.device)
+            fetched = source.fetch(index[low:high], self.fetching(epoch, step)).to(self.device)
             batch = self.views.evaluation(fetched, draws, total=len(index), offset=low)
             with self._precision():
                 totals.add(self.method(batch), len(index))
