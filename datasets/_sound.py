@@ -102,7 +102,8 @@ def counts(files: Sequence[Path], rate: int = RATE) -> np.ndarray:
 def _reason(path: Path, error: Exception) -> str:
     if not path.exists():
         return "no such file"
-    return f"damaged ({' '.join(str(error).split())[:120]}); fetch it again"
+    said = getattr(error, "error_string", str(error))  # without the path
+    return f"damaged ({' '.join(said.split())[:120]}); fetch it again"
 
 
 def packed(key: str, files: Sequence[Path], hint: str = "lower data.limit", rate: int = RATE) -> Entry:

@@ -1,8 +1,8 @@
 """Cutting words of three syllables apart at the two falls of their loudness, and writing the pieces as a set.
 
 Of a word y at rate r, with a = |y| and windows of W = r // 44 samples: m_i = max of a[i : i + W], p_i = the 90th
-percentile there. Otsu's threshold (1979) of p is taken from a histogram of ten bins; a syllable ends where m falls to it
-or below. This is how the syllables of Artificial Speech were made (see `datasets.deboer`).
+percentile there. Otsu's threshold (1979) of p is taken from a histogram of ten bins; a syllable ends where m falls to
+it or below. This is how the syllables of Artificial Speech were made (see `datasets.deboer`).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class SplitConfig(config.Config):
 
     rate: int = Field(22_050, ge=8000, le=96_000, description="Hz at which words are cut and syllables are written")
     fit: Literal["pad", "crop"] = Field(
-        "pad", description="bring syllables to one length: silence around them up to the longest, or the shortest's middle"
+        "pad", description="one length for all: pad to the longest with silence, or crop to the shortest"
     )
     by: Literal["take", "folder", "random"] = Field(
-        "take", description="what goes to `test`: takes after the first (published), the folder test/, or a random share"
+        "take", description="what goes to `test`: takes but the first (published), the folder test/, a random share"
     )
     held_out: float = Field(0.2, gt=0, lt=1, description="share of the recordings in `test`, with by = random")
     seed: int = Field(0, ge=0, lt=2**31, description="of by = random")

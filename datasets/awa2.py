@@ -1,9 +1,9 @@
 """Animals with Attributes 2: 37,322 photographs of 50 animals (Xian, Lampert, Schiele, Akata, TPAMI 2018).
 
 Layout: Animals_with_Attributes2/{classes.txt, JPEGImages/CLASS/*.jpg} in ROOT, ROOT/awa2 or, as published for Smooth
-InfoMax, in ROOT/awa2-dataset/AwA2-data. Label "class" (50), in the order of classes.txt (number, tab, name). The split is
-seeded, 70, 15 and 15 %. Photographs are shrunk to `size` pixels at the shorter side and cut to the central square, once,
-into the cache; `views: {tx: [cro, fli], size: 64, count: 1}` cuts squares out of these.
+InfoMax, in ROOT/awa2-dataset/AwA2-data. Label "class" (50), in the order of classes.txt (number, tab, name). The split
+is seeded, 70, 15 and 15 %. Photographs are shrunk to `size` pixels at the shorter side and cut to the central square,
+once, into the cache; `views: {tx: [cro, fli], size: 64, count: 1}` cuts squares out of these.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ of a i u. Layout, in ROOT, ROOT/corpus, ROOT/deboer, ROOT/deboer/corpus or a clo
     reshuffledv2/{train,test}/WORD_TAKE.wav                                  44.1 kHz, items of `items: words`
     split up data padded/{train,test}/WORD_TAKE_PLACE_SYLLABLE.wav           22.05 kHz, items of `items: syllables`
 
-Any rate will do, all is brought to 16 kHz. Of words the first 10,240 samples are kept (0.64 s); syllables are as long as
-the longest (8,821). Labels of words: "word" (729); of syllables also "syllable" (ba bi bu da di du ga gi gu), "vowel"
-(a i u) and "consonant" (b d g). `val` is what a seeded choice of words has in `train`, the same choice for words and
-syllables. A word of `test` may occur in `train` in another take, as in the published split.
+Any rate will do, all is brought to 16 kHz. Of words the first 10,240 samples are kept (0.64 s); syllables are as long
+as the longest (8,821). Labels of words: "word" (729); of syllables also "syllable" (ba bi bu da di du ga gi gu),
+"vowel" (a i u) and "consonant" (b d g). `val` is what a seeded choice of words has in `train`, the same choice for
+words and syllables. A word of `test` may occur in `train` in another take, as in the published split.
 
 Where there are no files, words are synthesised (`datasets.synth.speech`) and `Spec.note` says so. Then "f0" (Hz),
 "formants" (Hz) and "timing" (samples: begin, vowel, end) of each syllable stand in `Batch.params`, "phone" is labelled
@@ -133,9 +133,7 @@ def _files(cfg: Config, folder: Path, split: Split) -> Source:
     note = "" if len(files) == official else f"{len(files):,} of {official:,} {kind} present"
     longest = max(int(np.diff(one.arrays["offsets"]).max()) for _, one in entries.values())
     length = cfg.length or (LENGTH["words"] if cfg.items == "words" else longest)
-    spec = Spec(
-        shape=(1, length), labels=_classes(labels), rate=RATE, fingerprint=entry.fingerprint, note=note
-    )
+    spec = Spec(shape=(1, length), labels=_classes(labels), rate=RATE, fingerprint=entry.fingerprint, note=note)
     return Sounds(Pieces.of(entry.arrays).take(rows), spec, {name: value[rows] for name, value in labels.items()})
 
 
@@ -195,7 +193,8 @@ def _spoken(made: Synthetic) -> Arrays:
     word = np.tile(np.arange(len(speech.WORDS)), made.takes)
     spoken = speech.speak(word, np.repeat(np.arange(made.takes), len(speech.WORDS)), made.seed)
     sound = _sound.joined([(row * (_sound.SCALE - 1)).round().astype(np.int16) for row in spoken.x])
-    return {**sound, "word": word, **{name: getattr(spoken, name) for name in ("syllables", "f0", "formants", "timing")}}
+    known = {name: getattr(spoken, name) for name in ("syllables", "f0", "formants", "timing")}
+    return {**sound, "word": word, **known}
 
 
 # -- both -----------------------------------------------------------------------------------------------------------
@@ -211,7 +210,7 @@ def _classes(labels: Arrays) -> dict[str, int]:
 
 
 def _part(cfg: Config, word: np.ndarray, split: Split) -> np.ndarray:
-    """Positions of `train` or `val` among training items: by word, and a word's part is the same in any set of items."""
+    """Positions of `train` or `val` among training items: by word, each in the same part for words and syllables."""
     place = np.random.default_rng(cfg.split_seed).permutation(len(speech.WORDS))
     there = np.unique(word)
     there = there[np.argsort(place[there])]

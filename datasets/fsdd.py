@@ -2,8 +2,8 @@
 
 Layout: ROOT/recordings/DIGIT_SPEAKER_TAKE.wav, or the same in ROOT/fsdd or in a clone or archive of the repository in
 ROOT. Takes 0 to 4 are `test`, as published; `val` is held out of the others with equal shares of digits and speakers.
-Labels "digit" (10) and "speaker". All is brought to 16 kHz; an item is the beginning of a recording, with silence behind
-a shorter one.
+Labels "digit" (10) and "speaker". All is brought to 16 kHz; an item is the beginning of a recording, with silence
+behind a shorter one.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ OFFICIAL = 3000
 class Config(config.Config):
     """Options of Free Spoken Digits."""
 
-    length: int = Field(10_240, ge=FRAME, le=10**6, description="samples of an item at 16 kHz, 0.64 s (95 % are shorter)")
+    length: int = Field(10_240, ge=FRAME, le=10**6, description="samples of an item at 16 kHz; 95 % are shorter")
     val_fraction: float = Field(0.1, gt=0, lt=1, description="share of the training recordings held out for validation")
-    per_class: int | None = Field(None, ge=1, description="training recordings of each digit, for probes with few labels")
+    per_class: int | None = Field(None, ge=1, description="training recordings of each digit; None = all")
     split_seed: int = Field(0, ge=0, lt=2**31, description="which recording is held out")
     limit: int | None = Field(None, ge=1, description="at most so many recordings of each split, for trial runs")
 

@@ -7,11 +7,11 @@ Layout, in ROOT or ROOT/librispeech:
     LibriSpeech100_labels_split/converted_aligned_phones.txt            an utterance and a phone 0 .. 40 for each 10 ms
     LibriSpeech100_labels_split_subset/...                              the same three of a small subset
 
-`val` is a seeded part of the training list, within speakers, unless train_val_train.txt and train_val_val.txt lie beside
-it. Without lists the split is a seeded one within speakers, and `Spec.note` says so. An item is a crop of 1.28 s, drawn
-anew for every batch from the multiples of 10 ms (in `test` too, as published), or a whole utterance with silence behind
-it. Labels: "speaker", in the order in which the training list first names them, those who are in `test` alone at the
-end; with an alignment also "phone" (41) of every 10 ms, -1 where nothing is spoken any more or an utterance has none.
+`val` is a seeded part of the training list, within speakers, unless train_val_train.txt and train_val_val.txt lie
+beside it. Without lists the split is a seeded one within speakers, and `Spec.note` says so. An item is a crop of 1.28
+s, drawn anew for every batch from the multiples of 10 ms (in `test` too, as published), or a whole utterance with
+silence behind it. Labels: "speaker", in the order in which the training list first names them, those who are in `test`
+alone at the end; with an alignment also "phone" (41) of every 10 ms, -1 behind an utterance's end or where it has none.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Config(config.Config):
 
     part: str = Field("train-clean-100", pattern=r"^[a-z0-9-]+$", description="folder in LibriSpeech/")
     lists: Literal["auto", "full", "small", "none"] = Field(
-        "auto", description="full, small = the published split of all or of the subset; none = seeded; auto = full or none"
+        "auto", description="published: full, or small for the subset; none = a seeded split; auto = full or none"
     )
     items: Literal["crops", "utterances"] = Field("crops", description="what an item is")
     length: int | None = Field(
-        None, ge=FRAME, multiple_of=FRAME, description="samples of an item; None = 20,480 of crops, the longest utterance"
+        None, ge=FRAME, multiple_of=FRAME, description="samples; None = 20,480 of crops, the longest utterance's"
     )
     short: Literal["skip", "pad"] = Field("skip", description="utterances that a crop does not fit in")
     normalise: bool = Field(False, description="15.87 x + 0.01076 as in GIM; not in [-1, 1] then")
@@ -140,7 +140,7 @@ def fetch(cfg: Config, root: Path) -> None:
 
 
 def _listing(folder: Path) -> Listing:
-    """All utterances, by speaker, chapter and number; a file that changes in place, without renaming, is not noticed."""
+    """All utterances, by speaker, chapter and number; a file that is changed in place is not noticed."""
     found: list[tuple[str, Path]] = []
     times = []
     for chapter in sorted(folder.glob("*/*/")):
@@ -183,7 +183,7 @@ def _published(lists: Path, listing: Listing, fits: np.ndarray, cfg: Config) -> 
         there = [place[line] for line in listed if line in place]
         missing += len(listed) - len(there)
         if not there:
-            raise DataError(f"librispeech: {lists / name}.txt: names no utterance that is there, such as {listing.names[0]}")
+            raise DataError(f"librispeech: {lists / name}.txt: names no utterance that is there ({listing.names[0]})")
         return np.array([row for row in there if fits[row]], int)
 
     test = rows("test_split")

@@ -30,7 +30,7 @@ BLOCK = 4096  # images read at once
 class Config(config.Config):
     """Options of 3D Shapes."""
 
-    first: int | None = Field(None, ge=10, description="only the first so many images of the file (published subset: 800)")
+    first: int | None = Field(None, ge=10, description="only the first so many images (published subset: 800)")
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the images in `test` (published: 0.2)")
     val_fraction: float = Field(0.1, gt=0, lt=1, description="share of the other images held out for validation")
     split_seed: int = Field(0, ge=0, lt=2**31, description="which image goes to which split")

@@ -1,9 +1,9 @@
 """STL-10: 96x96 colour images, 100,000 without labels, 5,000 and 8,000 of ten classes (Coates, Ng, Lee, AISTATS 2011).
 
-Layout: ROOT/stl10_binary/{unlabeled_X,train_X,train_y,test_X,test_y}.bin, or the same in ROOT/stl10. An item is an image
-without a label, of which a seeded share is `val` and the images of the test set are `test`; evaluations see the labelled
-images (`items: labelled`), label "class" (10). Files with fewer images than the official ones are used as they are, and
-`Spec.note` says so.
+Layout: ROOT/stl10_binary/{unlabeled_X,train_X,train_y,test_X,test_y}.bin, or the same in ROOT/stl10. An item is an
+image without a label, of which a seeded share is `val` and the images of the test set are `test`; evaluations see the
+labelled images (`items: labelled`), label "class" (10). Files with fewer images than the official ones are used as they
+are, and `Spec.note` says so.
 
 Published for Greedy and Smooth InfoMax: gray, a random crop of 64 pixels and mirroring in training, the central crop in
 evaluation: `data.channels: 1`, `views: {tx: [cro, fli], size: 64, count: 1}`.
@@ -110,7 +110,7 @@ def _packed(folder: Path, part: str, channels: int) -> Entry:
 def _classes(file: Path, count: int) -> np.ndarray:
     y = np.fromfile(file, np.uint8).astype(np.int64) - 1
     if len(y) != count or y.min() < 0 or y.max() > 9:
-        raise DataError(f"stl10: {file}: should hold {count:,} classes 1 .. 10, one for each image; fetch the set again")
+        raise DataError(f"stl10: {file}: should hold {count:,} classes 1 .. 10; fetch the set again")
     return y
 
 

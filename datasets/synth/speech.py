@@ -1,8 +1,8 @@
 """Artificial words of three syllables, consonant (b d g) and vowel (a i u), with every label exact.
 
-Source and filter (Klatt, JASA 67, 1980): pulses at f0, falling by 6 dB an octave, pass three resonators in cascade whose
-frequencies glide for 40 ms from the consonant's locus to the vowel's formants; before them lie silence and a burst of
-noise of 10 to 20 ms, low for b, high for d, in the middle for g. A resonator is
+Source and filter (Klatt, JASA 67, 1980): pulses at f0, falling by 6 dB an octave, pass three resonators in cascade
+whose frequencies glide for 40 ms from the consonant's locus to the vowel's formants; before them lie silence and a
+burst of noise of 10 to 20 ms, low for b, high for d, in the middle for g. A resonator is
 
     y[t] = a x[t] + b y[t-1] + c y[t-2],   c = -exp(-2 pi w / rate),  b = 2 exp(-pi w / rate) cos(2 pi f / rate),
     a = 1 - b - c,   for the frequency f and bandwidth w in Hz.

@@ -1,6 +1,6 @@
-"""Noise under sound (C, T), batched with one draw per sample; a training set is made larger by it, evaluations are clean.
+"""Noise under sound (C, T), batched with one draw per sample; evaluations are clean.
 
-Source: Denoodt et al., "Smooth InfoMax", ECML PKDD 2025, with the recordings of MUSAN (Snyder et al., arXiv 1510.08484).
+Source: Denoodt et al., "Smooth InfoMax", ECML PKDD 2025; recordings such as MUSAN's (Snyder et al., arXiv 1510.08484).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SoundTransform(Transform):
 class WhiteOptions(Config):
     """Options of white noise."""
 
-    level: float = Field(0.005, ge=0, le=1, description="deviation of the noise; sound is in [-1, 1] (published: 0.005)")
+    level: float = Field(0.005, ge=0, le=1, description="deviation; sound is in [-1, 1] (published: 0.005)")
     probability: float = Field(1, ge=0, le=1, description="of being applied, per sample")
 
 
@@ -105,7 +105,7 @@ class BackgroundNoise(SoundTransform):
         self.noise = every.take(np.flatnonzero(every.count > shape[1]))
         if len(self.noise) == 0:
             where = cfg.folder or "the made-up babble"
-            raise ConfigError(f"views.options.bac: no recording in {where} is longer than the items, {shape[1]} samples")
+            raise ConfigError(f"views.options.bac: no recording in {where} is longer than items of {shape[1]} samples")
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
         """(n, 4)."""
@@ -153,12 +153,13 @@ def noises(folder: str, rate: int) -> Pieces:
         return Pieces.of(cached(key, lambda: _sound.joined([_sound.to_int16(babble())])).arrays)
     path = Path(folder)
     if not path.is_absolute() or not path.is_dir():
-        raise ConfigError(f"views.options.bac.folder: should be the absolute path of a folder of recordings (got '{folder}')")
+        raise ConfigError(f"views.options.bac.folder: should be the absolute path of a folder (got '{folder}')")
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (".wav", ".flac"))
     if not files:
         raise ConfigError(f"views.options.bac.folder: no WAV or FLAC file in {folder}")
     try:
-        return Pieces.of(_sound.packed(_parts.key("noise", _sound.VERSION, files, rate), files, "take fewer", rate).arrays)
+        key = _parts.key("noise", _sound.VERSION, files, rate)
+        return Pieces.of(_sound.packed(key, files, "take fewer recordings", rate).arrays)
     except DataError as error:
         raise ConfigError(f"views.options.bac.folder: {error}") from None
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from benches import overhead, packed, pipeline, step, store
+from benches import overhead, packed, pipeline, sound, step, store
 from benches.rows import BEGIN, END, Row, update
 
 
@@ -46,6 +46,12 @@ def test_features_are_encoded_once_for_five_evaluations() -> None:
 def test_a_packed_epoch_beats_decoding_again(pixels: int) -> None:
     with packed.rendered(objects=6, views=2, pixels=pixels) as root:
         assert packed.compare(root, 64)["ratio"] >= 10
+
+
+@pytest.mark.parametrize("what", ["words", "crops"])
+def test_an_epoch_of_shared_sound_beats_reading_again(what: str) -> None:
+    with sound.recorded(words=66, utterances=66) as root:
+        assert sound.compare(root, what)["ratio"] >= 5
 
 
 @pytest.mark.slow

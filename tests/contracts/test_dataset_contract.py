@@ -78,7 +78,8 @@ def test_the_spec_is_true(sources: dict[str, Source]) -> None:
         assert set(batch.labels) == set(spec.labels)
         assert set(spec.frames) <= set(spec.labels)
         assert {name: value.shape for name, value in batch.labels.items()} == {
-            name: (count, spec.shape[-1] // spec.frames[name]) if name in spec.frames else (count,) for name in spec.labels
+            name: (count, spec.shape[-1] // spec.frames[name]) if name in spec.frames else (count,)
+            for name in spec.labels
         }
         assert {name: value.shape for name, value in batch.params.items()} == {
             name: (spec.views, count, width) for name, width in spec.params.items()

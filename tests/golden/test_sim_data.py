@@ -1,4 +1,4 @@
-"""Data of Smooth InfoMax against values of its original code: splitter, resampling, noise, normalisation, image crop."""
+"""Data of Smooth InfoMax against values of its original code: splitter, resampling, noise, normalisation, crop."""
 
 from __future__ import annotations
 
