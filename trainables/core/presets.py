@@ -30,4 +30,11 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 def expand(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The method that a name means, and its options."""
     method, preset = PRESETS.get(name, (name, {}))
-    return method, {**preset, **options}
+    return method, _merged(preset, options)
+
+
+def _merged(preset: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Options over the preset's; of an option that has options itself, only those that are given replace."""
+    both = {key: _merged(preset[key], value) for key, value in options.items()
+            if isinstance(value, dict) and isinstance(preset.get(key), dict)}  # fmt: skip
+    return {**preset, **options, **both}
