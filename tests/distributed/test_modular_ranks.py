@@ -24,7 +24,7 @@ from trainables.gim import GIM
 from trainables.sim import SIM
 from trainables.supervised import Supervised
 
-SPLITS = {"even": (3, 3), "uneven": (4, 2), "one": (5, 1)}  # items of rank 0 and 1
+SPLITS = {"even": (3, 3), "uneven": (4, 2), "one": (5, 1), "none": (4, 0)}  # items of rank 0 and 1
 SOUND, IMAGES = (1, 1300), (1, 64, 64)
 AHEAD: dict[str, Any] = {"prediction_steps": 4, "negatives": 3}
 HEARS: dict[str, Any] = {"channels": 5, "context": 4}
@@ -77,8 +77,9 @@ def trained(folder: Path) -> dict[str, Tensor]:
     """
     encoder = {**HEARS, "batch_norm": False}
     config = resolve(
-        {"method": {"name": "sim", **AHEAD, "encoder": encoder, "kl_weight": 0.1}, "data": {"name": "made.tones", "limit": 33},
-         "views": {"count": 1}, "train": {"epochs": 2, "batch_size": 7, "warmup_epochs": 0, "lr": 1e-3}}
+        {"method": {"name": "sim", **AHEAD, "encoder": encoder, "kl_weight": 0.1},
+         "data": {"name": "made.tones", "limit": 33}, "views": {"count": 1},
+         "train": {"epochs": 2, "batch_size": 7, "warmup_epochs": 0, "lr": 1e-3}}
     )  # fmt: skip
     return dict(fit(config, None, folder).method.state_dict())
 

@@ -459,6 +459,14 @@ def test_losses_are_in_float32_under_autocast() -> None:
     assert info_nce(half[0], half[1], Negatives("any", torch.arange(18)[None], 2)).values.dtype == torch.float32
 
 
+def test_modules_compile_and_losses_do_not() -> None:
+    built, compiled = build(SIM), build(SIM)
+    compiled.compile(backend="eager")
+    assert compiled._compiled_call_impl is None
+    for seed in (1, 2):
+        torch.testing.assert_close(compiled(batch(seed=seed))["loss"], built(batch(seed=seed))["loss"])
+
+
 # parts and frames
 
 

@@ -159,7 +159,7 @@ class _Run:
     def _wrap(self) -> nn.Module:
         module: nn.Module = self.method
         if self.train.compile:
-            module = torch.compile(module)  # type: ignore[assignment]
+            self.method.compile()  # in place; a method may choose what of it
         if dist.world() > 1:
             device_ids = [self.device] if self.device.type == "cuda" else None
             # buffers are equal already (SyncBatchNorm); broadcasting them would cost a message a step

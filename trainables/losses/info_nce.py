@@ -115,7 +115,7 @@ def info_nce(prediction: Tensor, z: Tensor, negatives: Negatives) -> InfoNCE:
         index = negatives.frames(j, items, length, window)
         scores = torch.cat([(query * positive).sum(1)[None], dots(query, pool, index, distinct)])
         losses.append((scores.logsumexp(0) - scores[0]).unflatten(0, (items, window - j)).mean(1))
-        hits.append((scores.detach().argmax(0) == 0).to(z.dtype).unflatten(0, (items, window - j)).mean(1))
+        hits.append(_best(scores).unflatten(0, (items, window - j)).mean(1))
     return InfoNCE(torch.stack(losses).mean(0), 100 * torch.stack(hits).mean(0))
 
 
@@ -152,9 +152,15 @@ def grid_info_nce(context: Tensor, projected: Tensor, drawn: list[Tensor], skip:
         pool = everybody[:, below:, :, columns].permute(1, 2, 0, 3).flatten(0, 2)
         negative = dots(query.flatten(0, 2), pool, index.flatten(0, 2).T, False)
         scores = torch.cat([(query * positive).sum(3).flatten()[None], negative])
-        losses.append(-(scores.softmax(0)[0] + TINY).log().unflatten(0, (-1, items)).mean(0))
-        hits.append((scores.detach().argmax(0) == 0).to(scores.dtype).unflatten(0, (-1, items)).mean(0))
+        cells = query.shape[:2].numel()
+        losses.append(-(scores.softmax(0)[0] + TINY).log().unflatten(0, (cells, items)).mean(0))
+        hits.append(_best(scores).unflatten(0, (cells, items)).mean(0))
     return InfoNCE(torch.stack(losses).mean(0), 100 * torch.stack(hits).mean(0))
+
+
+def _best(scores: Tensor) -> Tensor:
+    """(1 + N, m) -> (m,) 1 where the first is the largest, else 0."""
+    return (scores[0] >= scores[1:].amax(0)).to(scores.dtype).detach()
 
 
 def dots(query: Tensor, pool: Tensor, index: Tensor, distinct: bool) -> Tensor:

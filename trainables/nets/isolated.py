@@ -118,6 +118,11 @@ class ModularMethod(Method):
             module.train(mode and number in self.trained)
         return self
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the modules, and not the losses, which would be compiled again for every step's draws."""
+        for unit in self.net:
+            unit.compile(*args, **kwargs)
+
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """x (B, *shape) -> part -> (B, d), means over frames or cells."""
         parts = {part: _full(frames).mean(1) for part, frames in self._walk(x, None)}
