@@ -88,6 +88,7 @@ class Batch:
         labels: factor -> (B,) int64 or (B,) float; of one given per frame (B, F) int64, -1 where there is none.
         question: an auxiliary view and what is to be predicted from it, where the method asks for one.
         relations: name -> (B, k), the transformation from view 1 to view 2; none where there is one view.
+        seed: of what a method itself draws in this step, the same on all ranks (see `trainables.core.draws`).
     """
 
     views: list[Tensor]
@@ -97,6 +98,7 @@ class Batch:
     labels: dict[str, Tensor] = field(default_factory=dict)
     question: Question | None = None
     relations: dict[str, Tensor] = field(default_factory=dict)
+    seed: int = 0
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
