@@ -64,6 +64,17 @@ def first_per_class(labels: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.concatenate([np.flatnonzero(labels == label)[:count] for label in np.unique(labels)]))
 
 
+def some_per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Positions, in increasing order, of `count` seeded items of every class; fewer are a part of more."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return np.sort(order[first_per_class(labels[order], count)])
+
+
+def limited(labels: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
+    """Positions, in increasing order, of at most `limit` items, with the classes' shares."""
+    return np.arange(len(labels)) if limit is None else np.sort(interleaved(labels, seed)[:limit])
+
+
 def source(entry: Entry, spec: Spec, rows: np.ndarray) -> MemorySource:
     """The items at `rows` of an entry: its array "x", every other array as labels."""
     labels = {name: array for name, array in entry.arrays.items() if name != "x"}

@@ -43,6 +43,7 @@ class Spec:
         note: one line for the user, e.g. that only a part of the official set is present; "" if all is well.
         kinds: transforms of the stack among `params` -> how their unit is to be read, e.g. {"rot": "circular"}.
         relations: what is known to relate view 1 to view 2 -> its width, e.g. {"rotation": 4}.
+        frames: those of `labels` that are given per frame -> samples of a frame, e.g. {"phone": 160}.
     """
 
     shape: tuple[int, ...]
@@ -54,6 +55,7 @@ class Spec:
     note: str = ""
     kinds: dict[str, Kind] = field(default_factory=dict)
     relations: dict[str, int] = field(default_factory=dict)
+    frames: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -83,9 +85,10 @@ class Batch:
         index: (B,) int64, position of each item in its split.
         params: name -> (V, B, k), what was drawn for each view, in natural units (degrees, pixels, factors, masks).
         units: name -> (V, B, 1), the same as the one number a target is built from, mostly in [0, 1].
-        labels: factor -> (B,) int64 or (B,) float.
+        labels: factor -> (B,) int64 or (B,) float; of one given per frame (B, F) int64, -1 where there is none.
         question: an auxiliary view and what is to be predicted from it, where the method asks for one.
         relations: name -> (B, k), the transformation from view 1 to view 2; none where there is one view.
+        seed: of what a method itself draws in this step, the same on all ranks (see `trainables.core.draws`).
     """
 
     views: list[Tensor]
@@ -95,6 +98,7 @@ class Batch:
     labels: dict[str, Tensor] = field(default_factory=dict)
     question: Question | None = None
     relations: dict[str, Tensor] = field(default_factory=dict)
+    seed: int = 0
 
     def __len__(self) -> int:
         return int(self.index.shape[0])

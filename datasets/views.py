@@ -1,8 +1,9 @@
 """Views: a stack of batched transforms over whole batches, with the parameters that were used.
 
 The path of an image (DUET, Suau et al., ICML 2023): resize the shorter side to S, or with `center_crop` enlarge it to
-E = floor(S 256 / 224) and crop to E x E; then each view draws its own stack; then minus 0.5. The clean path of
-evaluations is the same with a central crop to S x S in place of the stack. Other data pass through the stack alone.
+E = floor(S 256 / 224) and crop to E x E, or with `cro` in the stack leave it as it is; then each view draws its own
+stack; then minus 0.5. The clean path of evaluations is the same with a central crop to S x S in place of the stack.
+Other data pass through the stack alone.
 
 Two views or more also say what relates the first to the second: `Batch.relations` holds what the data know of it, and
 for each transform with a parameter the difference d of its units, as it is, or as (cos 2 pi d, sin 2 pi d) where the
@@ -278,6 +279,8 @@ def _sizes(cfg: ViewsConfig, shape: tuple[int, ...]) -> tuple[tuple[int, ...], t
     if cfg.center_crop:
         enlarged = side * 256 // 224
         return (channels, enlarged, enlarged), square
+    if any(find(code).cuts for code in cfg.tx):
+        return shape, square
     if cfg.size is None:
         return shape, square if any(find(code).fits for code in cfg.tx) else shape
     shorter = min(height, width)

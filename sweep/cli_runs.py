@@ -102,10 +102,10 @@ def data(
     out: Annotated[Path, typer.Option(help="where the sample sheet goes")] = Path(),
     render: Annotated[
         tuple[str, Path] | None,
-        typer.Option(metavar="MESHES OUT", help="render a set from meshes into the folder OUT, for --set views=50 ..."),
+        typer.Option(metavar="SOURCE OUT", help="make a set of meshes or words in the folder OUT, for --set views=50"),
     ] = None,
 ) -> None:
-    """Fetch a data set if it is not there, describe it, and draw a sheet of samples; or render one."""
+    """Fetch a data set if it is not there, describe it, and draw a sheet of images; or make one of meshes or words."""
     from sweep.run import root_of
     from sweep.tools import render_data, show_data
 

@@ -97,12 +97,12 @@ def options(kind: Kind, name: str) -> list[str]:
     return list(_fields(config, ""))
 
 
-def _fields(config: type[BaseModel], prefix: str) -> Iterator[str]:
+def _fields(config: type[BaseModel], prefix: str, given: BaseModel | None = None) -> Iterator[str]:
     for field_name, field in config.model_fields.items():
         name = prefix + (field.alias or field_name)
-        default = field.get_default(call_default_factory=True)
+        default = getattr(given, field_name) if given else field.get_default(call_default_factory=True)
         if isinstance(default, BaseModel):
-            yield from _fields(type(default), f"{name}.")
+            yield from _fields(type(default), f"{name}.", default)
             continue
         yield f"{name:28}  {_default(default):22}  {_range(field):18}  {field.description or ''}".rstrip()
 

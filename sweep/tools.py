@@ -206,7 +206,7 @@ def show_data(name: str, sets: Sequence[str], root: Path | None, out: Path) -> I
 
 
 def render_data(name: str, sets: Sequence[str], meshes: str, out: Path) -> Iterator[str]:
-    """Lines of `sweep data NAME --render MESHES OUT`, for data sets that can be rendered.
+    """Lines of `sweep data NAME --render SOURCE OUT`, for sets made of meshes, or of words that are cut.
 
     Raises:
         ConfigError, DataError: one line.

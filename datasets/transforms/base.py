@@ -41,6 +41,7 @@ class Transform(ABC):
         Config: its options.
         usable: whether `unit` is a number that a method can be equivariant to; if not it is not in `Batch.params`.
         fits: whether it brings items to the size at which the stack is to end.
+        cuts: whether it does so with the data's own pixels, which are then not resized before the stack.
 
     Attributes:
         dims: width k of its parameters. The first is its strength, and the last its mask where `masked`.
@@ -54,6 +55,7 @@ class Transform(ABC):
     Config: ClassVar[type[Config]] = NoOptions
     usable: ClassVar[bool] = True
     fits: ClassVar[bool] = False
+    cuts: ClassVar[bool] = False
     dims: int = 1
     kind: Kind = "continuous"
     masked: bool = False

@@ -360,3 +360,43 @@ class CenterCrop(Resize):
 
     def apply(self, x: Tensor, p: Tensor) -> Tensor:
         return center_crop(x, self.size)
+
+
+class RandomCrop(ImageTransform):
+    """`cro`: a square of the target's size cut out at a random place; the data's pixels are not resized before.
+
+    Parameters (left, top) in pixels; the identity is the central place.
+    """
+
+    code = "cro"
+    usable = False
+    fits = True
+    cuts = True
+    dims = 2
+
+    def __init__(self, cfg: NoOptions, shape: Shape, target: Shape) -> None:
+        super().__init__(cfg, shape, target)
+        self.out_shape = (shape[0], *target[1:])
+        self.size = (target[1], target[2])
+        self.room = (shape[2] - target[2], shape[1] - target[1])
+        if min(self.room) < 0:
+            raise ConfigError(f"views.tx: 'cro' cannot cut {self.size} out of images of {shape[1:]}; lower views.size")
+        self.identity = (float(self.room[0] // 2), float(self.room[1] // 2))
+
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        """(n, 2), every place as likely."""
+        return torch.stack([torch.randint(room + 1, (n,), generator=rng).float() for room in self.room], 1)
+
+    def apply(self, x: Tensor, p: Tensor) -> Tensor:
+        """One gather."""
+        left, top = p.to(x.device).long().unbind(1)
+        rows = top[:, None] + torch.arange(self.size[0], device=x.device)
+        columns = left[:, None] + torch.arange(self.size[1], device=x.device)
+        image = torch.arange(len(x), device=x.device)[:, None, None]
+        return x.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+    def unit(self, p: Tensor) -> Tensor:
+        raise ConfigError("transform 'cro': has no single parameter")
+
+    def at(self, strength: float, n: int) -> Tensor:
+        raise ConfigError("transform 'cro': has no single strength")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from benches import judged, overhead, packed, pipeline, step, store
+from benches import judged, overhead, packed, pipeline, sound, step, store
 from benches.rows import BEGIN, END, Row, update
 
 
@@ -54,6 +54,12 @@ def test_judging_costs_less_than_encoding_in_every_epoch() -> None:
     assert found["encodings"] == 3 * (300 + 2 * 300 + 2 * 50) * 46 + 300  # 4 of 50 objects are held out by us alone
     assert found["ratio"] >= 2  # of 50 at the size that is promised: the probes weigh more than a small encoder
     assert found["top1"] > 0.1 and found["colour"] > 0
+
+
+@pytest.mark.parametrize("what", ["words", "crops"])
+def test_an_epoch_of_shared_sound_beats_reading_again(what: str) -> None:
+    with sound.recorded(words=66, utterances=66) as root:
+        assert sound.compare(root, what)["ratio"] >= 5
 
 
 @pytest.mark.slow

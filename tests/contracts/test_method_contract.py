@@ -1,7 +1,7 @@
 """What every method keeps, found by itself: a new file in `trainables/` is tested without a line here.
 
 The small form of a method is that of the named sweep that searches it (`smoke`), on its data where they are embedded,
-else on handwritten digits in colour.
+else on handwritten digits in colour. Methods on sound have theirs here, on tones, and some more forms on images.
 """
 
 from __future__ import annotations
@@ -24,29 +24,53 @@ from trainables.core.load import load, names
 from trainables.core.method import CAPABILITIES, Method, has
 
 ITEMS = 40  # with batches of 16 the last of an epoch is a partial one
+AHEAD: dict[str, Any] = {"prediction_steps": 4, "negatives": 3}
+HEARS: dict[str, Any] = {"encoder": {"channels": 8, "context": 6}}
+SEES: dict[str, Any] = {"channels": 4, "blocks": [1, 1, 1], "patch": 4, "step": 2}  # 7 x 7 patches of digits
+SOUND: dict[str, dict[str, Any]] = {
+    "cpc": {**HEARS, **AHEAD},
+    "gim": {**HEARS, **AHEAD},
+    "sim": {**HEARS, **AHEAD},
+    "supervised": HEARS,
+}
+FORMS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "cpc-images": ("cpc", {**AHEAD, "encoder": {"name": "cpc_resnet34", **SEES}}, "digits"),
+    "gim-each": ("gim", {**AHEAD, "encoder": {**HEARS["encoder"], "context_at": "each", "bptt": False},
+                         "sampling": "exclusive", "window": 7}, "made.tones"),
+    "gim-last-alone": ("gim", {**HEARS, **AHEAD, "train_module": 3, "sampling": "sequence"}, "made.tones"),
+    "sim-images": ("sim", {**AHEAD, "encoder": {"name": "resnet50", **SEES}, "kl_reduction": "channels"}, "digits"),
+    "sim-sampled": ("sim", {**HEARS, **AHEAD, "kl_weight": [0.1, 0.2, 0.3], "kl_warmup": 0.5,
+                            "sample_at_evaluation": True, "train_module": 1}, "made.tones"),
+    "supervised-greedy": ("supervised", {**HEARS, "greedy": True,
+                                         "encoder": {"name": "sim_audio", **HEARS["encoder"]}}, "made.tones"),
+    "supervised-frozen": ("supervised", {**HEARS, "frozen": True}, "made.tones"),
+    "supervised-images": ("supervised", {"encoder": {"name": "resnet34", **SEES}, "greedy": True}, "digits"),
+}  # fmt: skip
 
 
 def smallest(name: str, **train: Any) -> Resolved:
-    """The smoke configuration of the named sweep that searches `name`, at its first point."""
+    """The smoke configuration of the named sweep that searches `name`, at its first point; or a form from above."""
+    if name in SOUND or name in FORMS:
+        method, options, data = FORMS.get(name, (name, SOUND.get(name, {}), "made.tones"))
+        channels = {"channels": 3} if data == "digits" else {}
+        return configuration(method, options, {"count": 1}, {"name": data, **channels, "limit": ITEMS}, train)
     sweeps = (load_sweep(space, smoke=True) for space in names("space"))
     sweep = next((one for one in sweeps if one.method == name), None)
     assert sweep is not None, f"no file of search_spaces/ searches {name}"
     values: dict[str, Any] = {"method": {}, "views": {}, **sweep.base}
     for key, value in (sweep.known[0] if sweep.known else {}).items():
         put(values, key, value, "test")
-    training = {"epochs": 4, "warmup_epochs": 1, "batch_size": 16, "lr": 1e-3, "checkpoint_every": 2, **train}
     data: dict[str, Any] = {"name": "digits", "channels": 3}
     if values.get("data", {}).get("source") == "solids":
         data = {"name": sweep.data, **values["data"]}
-    return resolve(
-        {
-            "method": {"name": name, **values["method"]},
-            "data": {**data, "limit": ITEMS},
-            "views": values["views"],
-            "train": training,
-            "seed": 5,
-        }
-    )
+    return configuration(name, values["method"], values["views"], {**data, "limit": ITEMS}, train)
+
+
+def configuration(
+    name: str, method: dict[str, Any], views: dict[str, Any], data: dict[str, Any], train: dict[str, Any]
+) -> Resolved:
+    training = {"epochs": 4, "warmup_epochs": 1, "batch_size": 16, "lr": 1e-3, "checkpoint_every": 2, **train}
+    return resolve({"method": {"name": name, **method}, "data": data, "views": views, "train": training, "seed": 5})
 
 
 def batch_of(config: Resolved, items: int = 16) -> tuple[Views, Batch]:
@@ -62,7 +86,7 @@ def built(config: Resolved) -> tuple[Method, Batch]:
     return config.build_method(views.spec), batch
 
 
-@pytest.fixture(scope="module", params=names("method"))
+@pytest.fixture(scope="module", params=[*names("method"), *FORMS])
 def config(request: pytest.FixtureRequest) -> Resolved:
     return smallest(request.param)
 
@@ -73,6 +97,8 @@ def test_builds_from_its_defaults_without_memory(name: str) -> None:
     assert issubclass(method_class, Method)
     assert isinstance(method_class.VERSION, int)
     spec = Views(ViewsConfig(tx=("sca", "rot")), Spec(shape=(3, 32, 32), labels={"class": 10})).spec
+    if name in SOUND:
+        spec = Views(ViewsConfig(count=1), Spec(shape=(1, 10_240), labels={"syllable": 9}, rate=16_000)).spec
     options = method_class.Config()
     assert resolve({"method": {"name": name}, "data": {"name": "digits"}}).method == options
     method_class.check(options, spec)

@@ -112,7 +112,7 @@ def test_ls_with_options_shows_defaults_and_ranges(run: Run) -> None:
     line = next(line for line in lines if line.split()[0] == "lambda")
     assert "10.0" in line
     assert ">= 0" in line
-    assert "encoder.name" in "\n".join(lines)
+    assert ["encoder.name", "'resnet18'"] in [line.split()[:2] for line in lines], "a method's own default"
     assert "adamw|sgd" not in "\n".join(lines), "the training section belongs to no method"
 
 

@@ -41,6 +41,22 @@ def test_no_warmup() -> None:
     assert lr_multiplier(train(warmup_epochs=0, schedule="constant"), 0) == 1.0
 
 
+def test_exponential_decay_steps_once_an_epoch() -> None:
+    options = train(warmup_epochs=0, schedule="exponential", decay=0.9)
+    assert [lr_multiplier(options, epoch, 3, 10) for epoch in range(3)] == [1.0, 0.9, pytest.approx(0.81)]
+    warmed = train(warmup_epochs=2, schedule="exponential", decay=0.9)
+    assert [lr_multiplier(warmed, epoch) for epoch in range(4)] == [0.0, 0.5, 1.0, pytest.approx(0.9)]
+    by_step = train(warmup_epochs=0, schedule="exponential", schedule_per="step", decay=0.9)
+    assert lr_multiplier(by_step, 1, 5, 10) == pytest.approx(0.9**1.5)
+    with torch.no_grad():
+        optimizer = torch.optim.Adam(net().parameters(), lr=1.0)
+        reference = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    for epoch in range(5):
+        assert lr_multiplier(options, epoch) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+
+
 def test_warmup_as_long_as_the_training() -> None:
     values = [lr_multiplier(train(warmup_epochs=20), epoch) for epoch in range(20)]
     assert values == sorted(values)

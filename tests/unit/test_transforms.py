@@ -9,20 +9,24 @@ import torch
 from torch import Tensor
 
 from datasets.config import ConfigError, parse
+from datasets.transforms.audio import SoundTransform
 from datasets.transforms.color import COMPONENTS, ORDERS
 from datasets.transforms.load import complete, find, shipped
 
 CODES = sorted(shipped())
-SHAPE, SIZE = (3, 12, 12), 10
+SHAPE, SIZE, SOUND = (3, 12, 12), 10, (1, 600)
 
 
 def make(code: str, shape: tuple[int, ...] = SHAPE, size: int = SIZE, **options: Any) -> Any:
     kind = find(code)
+    if issubclass(kind, SoundTransform):
+        return kind(parse(kind.Config, options, code), SOUND, SOUND)
     return kind(parse(kind.Config, options, code), shape, (shape[0], size, size))
 
 
-def images(n: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=dtype)
+def items(code: str, n: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    shape = SOUND if issubclass(find(code), SoundTransform) else SHAPE
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -37,7 +41,7 @@ def test_all_codes_are_there() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("code", CODES)
 def test_contract(code: str, dtype: torch.dtype) -> None:
-    transform, x = make(code), images(16, dtype)
+    transform, x = make(code), items(code, 16, dtype)
     p, kept = transform.sample(16, rng()), x.clone()
     y = transform.apply(x, p)
     assert p.shape == (16, transform.dims) and p.dtype == torch.float32
@@ -52,7 +56,7 @@ def test_contract(code: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_identity_is_identity(code: str) -> None:
-    transform, x = make(code, size=12), images(8)
+    transform, x = make(code, size=12), items(code, 8)
     y = transform.apply(x, transform.still(8))
     assert torch.allclose(y, x, atol=2e-6)
 
@@ -141,14 +145,14 @@ def test_jitter_has_one_order_per_batch_and_all_occur() -> None:
 
 
 def test_jitter_on_rows_of_several_batches() -> None:
-    jit, x = make("jit"), images(12)
+    jit, x = make("jit"), items("jit", 12)
     p = torch.cat([jit.sample(4, rng(seed)) for seed in range(3)])
     parts = torch.cat([jit.apply(x[i : i + 4], p[i : i + 4]) for i in (0, 4, 8)])
     assert torch.equal(jit.apply(x, p), parts)
 
 
 def test_hue_keeps_gray_and_turns_full_circle() -> None:
-    hue, x = make("hue"), images(4)
+    hue, x = make("hue"), items("hue", 4)
     gray = x.mean(1, keepdim=True).expand_as(x)
     assert torch.allclose(hue.apply(gray, hue.at(0.3, 4)), gray, atol=1e-6)
     third = hue.apply(x, hue.at(1 / 3, 4))
@@ -157,7 +161,7 @@ def test_hue_keeps_gray_and_turns_full_circle() -> None:
 
 @pytest.mark.parametrize("code, strength", [("rot", 30.0), ("ron", 90.0), ("fli", 1.0), ("blu", 1.5), ("bri", 0.7)])
 def test_fixed_strength(code: str, strength: float) -> None:
-    transform, x = make(code), images(3)
+    transform, x = make(code), items(code, 3)
     p = transform.at(strength, 3)
     assert (p[:, 0] == strength).all()
     assert not torch.allclose(transform.apply(x, p), x, atol=1e-3)

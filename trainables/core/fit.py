@@ -8,7 +8,6 @@ generator needs to be stored.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +23,7 @@ from datasets.config import ConfigError
 from datasets.views import Views
 from trainables.core import dist, state
 from trainables.core.config import Resolved, TrainConfig
+from trainables.core.draws import generator, key
 from trainables.core.method import Method, Progress
 from trainables.core.optim import build_optimizer, set_lr
 from trainables.evals.collapse import effective_rank
@@ -159,7 +159,7 @@ class _Run:
     def _wrap(self) -> nn.Module:
         module: nn.Module = self.method
         if self.train.compile:
-            module = torch.compile(module)  # type: ignore[assignment]
+            self.method.compile()  # in place; a method may choose what of it
         if dist.world() > 1:
             device_ids = [self.device] if self.device.type == "cuda" else None
             # buffers are equal already (SyncBatchNorm); broadcasting them would cost a message a step
@@ -210,8 +210,10 @@ class _Run:
         begin, totals, items = time.perf_counter(), _Means(), 0
         for step, batch in enumerate(self.batches_of(epoch)):
             rate = set_lr(self.optimizer, self.train, epoch, step, self.batches)
+            progress = Progress(epoch, step, self.train.epochs, self.batches)
+            self.method.before_step(progress)
             values = self.step(batch)
-            self.method.after_step(Progress(epoch, step, self.train.epochs, self.batches))
+            self.method.after_step(progress)
             size = self.global_size(step)
             totals.add(values, size)
             items += size
@@ -248,7 +250,9 @@ class _Run:
             low, high = share(len(index), dist.rank(), dist.world())
             fetched = self.source.fetch(index[low:high], self.fetching(epoch, step))
             draws = generator(self.config.seed, epoch, step)
-            yield self.views(fetched.to(self.device), draws, total=len(index), offset=low)
+            batch = self.views(fetched.to(self.device), draws, total=len(index), offset=low)
+            batch.seed = key(self.config.seed, epoch, step, -4)
+            yield batch
 
     @torch.no_grad()
     def validate(self, root: Path | None, epoch: int) -> dict[str, float]:
@@ -263,6 +267,7 @@ class _Run:
             draws = generator(self.config.seed, epoch, step, -2)
             fetched = source.fetch(index[low:high], self.fetching(epoch, step)).to(self.device)
             batch = self.views.evaluation(fetched, draws, total=len(index), offset=low)
+            batch.seed = key(self.config.seed, epoch, step, -5)
             with self._precision():
                 totals.add(self.method(batch), len(index))
         return {f"val_{name}": value for name, value in totals.read().items()}
@@ -278,7 +283,7 @@ class _Run:
         fetched = self.source.fetch(index, generator(self.config.seed, epoch, -3)).to(self.device)
         self.method.eval()
         with self._precision():
-            z = self.method.encode(self.views.clean(fetched).views[0])["all"]
+            z = self.method.signs_of_life(self.views.clean(fetched).views[0])
         if not torch.isfinite(z).all():
             raise Diverged(f"the features are not finite in epoch {epoch}")
         rank = effective_rank(z.float().cpu())
@@ -325,12 +330,6 @@ def steps_per_epoch(items: int, train: TrainConfig) -> int:
 def share(items: int, rank: int, world: int) -> tuple[int, int]:
     """The slice [low, high) of a global batch that belongs to a rank; sizes differ by at most one."""
     return items * rank // world, items * (rank + 1) // world
-
-
-def generator(seed: int, *place: int) -> torch.Generator:
-    """A generator for one place of a run, such as (epoch, step); neighbouring places are independent."""
-    text = ",".join(map(str, (seed, *place))).encode()
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big"))
 
 
 def initialise(method: Method, path: Path) -> None:

@@ -1,7 +1,8 @@
 """What a pretraining method is: a module with a `Config`, a loss and named parts of its representation.
 
 A method's file defines exactly one `Method` subclass under the name `METHOD`. Optional capabilities (`decode`,
-`predict`, `roll`, `marginal`, `steer`) are protocols; evaluations ask for them by name in `Needs.capabilities`.
+`predict`, `roll`, `marginal`, `steer`, `frames`) are protocols; evaluations ask for them by name in
+`Needs.capabilities`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from datasets import config
@@ -78,6 +80,13 @@ class Method(nn.Module):
         """x (B, *shape) -> part -> (B, d). Deterministic in eval mode; touches no buffer there."""
         raise TypeError(f"{type(self).__name__} does not define encode")
 
+    def signs_of_life(self, x: Tensor) -> Tensor:
+        """Features (n, d) of items x whose effective rank falls to 1 where the representation collapses."""
+        return self.encode(x)["all"]
+
+    def before_step(self, progress: Progress) -> None:
+        """Called before every training step; what it sets follows from `progress` alone, as in a resumed run."""
+
     def after_step(self, progress: Progress) -> None:
         """Called after every optimiser step (codebook averages and the like)."""
 
@@ -134,8 +143,24 @@ class Steers(Protocol):
     def log_target(self, p: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class Frames(Protocol):
+    """Capability "frames": parts before they are pooled over time or space.
+
+    `frames(x)` gives part -> (B, L, d) where `encode` gives the means over L, for probes on frames and for decoders.
+    `places` says what L is made of for items of the data's shape: (L,) of sound, (rows, columns) of images.
+
+    Where the representation is a distribution, `rng` draws from it (a fresh draw for a decoder's every step); None is
+    what `encode` does.
+    """
+
+    places: dict[str, tuple[int, ...]]
+
+    def frames(self, x: Tensor, rng: torch.Generator | None = None) -> dict[str, Tensor]: ...
+
+
 CAPABILITIES: dict[str, type] = {
-    "decode": Decodes, "predict": Predicts, "roll": Rolls, "marginal": Marginal, "steer": Steers,
+    "decode": Decodes, "predict": Predicts, "roll": Rolls, "marginal": Marginal, "steer": Steers, "frames": Frames,
 }  # fmt: skip
 
 

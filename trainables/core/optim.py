@@ -35,6 +35,7 @@ def lr_multiplier(train: TrainConfig, epoch: int, step: int = 0, steps_per_epoch
 
         cosine      e <= W: max(e / W, 1e-3)      e > W: f + (1 - f) (1 + cos(pi (e - W) / (E - W))) / 2
         constant    min(e / W, 1)
+        exponential e <= W: e / W                 e > W: decay^(e - W)
 
     W = 0 means no warm-up, f is `final_lr`. Source: the recipe of DUET (arXiv 2306.16058); its constant variant has no
     floor, so its first epoch stands still when the schedule goes by epochs. By steps the warm-up begins at 0.
@@ -46,6 +47,8 @@ def lr_multiplier(train: TrainConfig, epoch: int, step: int = 0, steps_per_epoch
     now = epoch + step / steps_per_epoch if train.schedule_per == "step" else float(epoch)
     if train.schedule == "constant":
         return min(now / warmup, 1.0) if warmup else 1.0
+    if train.schedule == "exponential":
+        return now / warmup if now < warmup else train.decay ** (now - warmup)
     if now <= warmup:
         floor = FLOOR if train.schedule_per == "epoch" else 0.0
         return max(now / warmup, floor) if warmup else 1.0

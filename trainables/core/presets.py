@@ -1,6 +1,8 @@
 """Published names of methods that are options of another: `method: SIENoVar` is `sie` without the predicted variance.
 
-A preset's options stand where a sweep gives none of its own. Names are those of SIE's code (arXiv 2302.10283).
+A preset's options stand where a sweep gives none of its own. Names are those of the codes of SIE (arXiv 2302.10283) and
+Smooth InfoMax (arXiv 2408.12936), where each configuration is a file; V-GIM is its thesis. How they were trained is not
+a matter of the method, and stands in the search spaces.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from typing import Any
 
 COLOUR = ["rotation", "colour"]
 CONTRAST = {"head_norm": False, "head_out": 2048, "directions": "mean", "encoder": {"name": "resnet18"}}
+IMAGES = {"prediction_steps": 5, "negatives": 16}
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "SIE": ("sie", {}),
     "SIENoVar": ("sie", {"predicted_variance": False}),
@@ -25,10 +28,34 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "SimCLREquiMod": ("equimod", {}),
     "SimCLREquiModRotColor": ("equimod", {"group": COLOUR}),
     "backbone": ("trainables.extractors.backbone", {}),  # weights that come alone
+    "sim_audio_de_boer_distr_true": ("sim", {}),
+    "sim_audio_de_boer_distr_false": ("gim", {}),
+    "cpc_audio_de_boer_conventional": ("cpc", {}),
+    "cpc_audio_de_boer_extra_layers": ("cpc", {"encoder": {"name": "cpc_extra_audio"}}),
+    "sim_audio_libri_distr_true": ("sim", {"kl_weight": 0.001}),
+    "sim_audio_libri_distr_false": ("gim", {}),
+    "sim_audio_distr_true": ("sim", {"prediction_steps": 12, "kl_weight": 0.0033}),
+    "sim_audio_distr_false": ("gim", {"prediction_steps": 12}),
+    "sim_audio_cpc": ("cpc", {"prediction_steps": 12}),
+    "sim_audio_one_module": ("sim", {"encoder": {"name": "one_module_audio"}}),
+    "enc_gim_audio": ("gim", {"encoder": {"name": "gim_audio"}, "prediction_steps": 12}),
+    # its 12 steps would need more frames than the 3 that are left of a word
+    "enc_default": ("sim", {"encoder": {"name": "small_audio"}, "prediction_steps": 2, "kl_weight": 0.0033}),
+    "V-GIM": ("sim", {"encoder": {"name": "vgim_audio"}, "prediction_steps": 12, "kl_weight": 0.0035}),
+    "vision_default": ("sim", {**IMAGES, "encoder": {"name": "resnet50"}, "kl_reduction": "channels"}),
+    "GIMVision": ("gim", {**IMAGES, "encoder": {"name": "resnet50"}}),
+    "CPCVision": ("cpc", {**IMAGES, "encoder": {"name": "cpc_resnet50"}}),
 }
 
 
 def expand(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The method that a name means, and its options."""
     method, preset = PRESETS.get(name, (name, {}))
-    return method, {**preset, **options}
+    return method, _merged(preset, options)
+
+
+def _merged(preset: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Options over the preset's; of an option that has options itself, only those that are given replace."""
+    both = {key: _merged(preset[key], value) for key, value in options.items()
+            if isinstance(value, dict) and isinstance(preset.get(key), dict)}  # fmt: skip
+    return {**preset, **options, **both}

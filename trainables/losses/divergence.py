@@ -1,4 +1,7 @@
-"""Divergences between distributions over bins, and the targets of DUET's group axis. All in log space, natural logs."""
+"""Divergences between distributions over bins, and the targets of DUET's group axis: in log space, natural logs.
+
+Also that of a Gaussian from the standard normal distribution, of SIM.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,12 @@ def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     terms = log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)
     return 0.5 * terms.sum(-1)
+
+
+@full_precision
+def standard_normal_kl(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mean, exp logvar) || N(0, 1)) of each entry: (mean^2 + exp logvar - 1 - logvar) / 2."""
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar)
 
 
 def log_gaussian(p: Tensor, bins: int, std: float, normalise: bool = True) -> Tensor:

@@ -55,3 +55,31 @@ class LinearDecoder(nn.Module):
         """Items of `shape`, of any number of axes."""
         flat: Tensor = self.linear(z)
         return flat.unflatten(1, self.shape)
+
+
+class GridDecoder(nn.Module):
+    """Latents of the patches of an image (B, rows x columns, C) -> (B, channels, side, side) in (-1, 1).
+
+    Transposed convolutions of kernel 4 with ReLU between them, tanh, and adaptive average pooling to the side: of 7 x 7
+    patches 84 pixels are made, and 64 kept. Source: the vision decoder of Smooth InfoMax (Denoodt, de Boer, Oramas,
+    ECML PKDD 2025, arXiv 2408.12936), which has 3 channels.
+    """
+
+    STEPS = ((1, 2), (2, 1), (1, 2), (2, 1), (1, 2), (2, 1), (2, 1))  # stride, padding
+    WIDTHS = (128, 128, 64, 64, 32)
+
+    def __init__(self, d_in: int, grid: tuple[int, int], channels: int = 3, side: int = 64) -> None:
+        super().__init__()
+        self.grid, self.side = grid, side
+        widths = (d_in, d_in, *self.WIDTHS, channels)
+        self.convolutions = nn.ModuleList(
+            nn.ConvTranspose2d(widths[i], widths[i + 1], 4, stride, padding)
+            for i, (stride, padding) in enumerate(self.STEPS)
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images."""
+        x = z.transpose(1, 2).unflatten(2, self.grid)
+        for number, convolution in enumerate(self.convolutions):
+            x = convolution(x if number == 0 else F.relu(x))
+        return F.adaptive_avg_pool2d(x.tanh(), self.side)

@@ -1,0 +1,1 @@
+"""Generated data whose every factor is known exactly, for use without a download."""

@@ -1,0 +1,1 @@
+"""Small data of the tests, by dotted names: `data: {name: made.tones}`."""

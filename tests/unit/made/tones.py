@@ -1,0 +1,39 @@
+"""Sounds made in memory: three steady tones in a row, of three pitches, in noise; label "pitch" of the last one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from datasets import config
+from datasets.base import SPLITS, Source, Spec, Split
+from datasets.memory import MemorySource
+
+VERSION = 1
+DOWNLOAD = "nothing is fetched"
+PITCHES = (300.0, 700.0, 1500.0)  # Hz
+
+
+class Config(config.Config):
+    """Options of the tones."""
+
+    samples: int = Field(1300, ge=100, description="of each sound")
+    frames: int = Field(0, ge=0, description="labels of each sound; 0 = one")
+    limit: int = Field(60, ge=1, description="sounds of a split")
+
+
+def open(cfg: Config, root: Path | None, split: Split) -> Source:
+    """One split; `root` is not used."""
+    rng = np.random.default_rng(SPLITS.index(split))
+    pitch = rng.integers(len(PITCHES), size=(cfg.limit, 3))
+    length = -(-cfg.samples // 3)
+    time = np.arange(length) / 16_000
+    phase = rng.uniform(0, 2 * np.pi, size=(cfg.limit, 3, 1))
+    sound = 0.4 * np.sin(2 * np.pi * np.array(PITCHES)[pitch][..., None] * time + phase)
+    sound = sound.reshape(cfg.limit, -1)[:, : cfg.samples] + 0.05 * rng.standard_normal((cfg.limit, cfg.samples))
+    array = (sound * 32767).clip(-32768, 32767).astype(np.int16)[:, None]
+    labels = pitch[:, np.arange(cfg.frames) * 3 // cfg.frames] if cfg.frames else pitch[:, -1]
+    spec = Spec(shape=(1, cfg.samples), labels={"pitch": len(PITCHES)}, rate=16_000, fingerprint="tones")
+    return MemorySource(array, {"pitch": labels.astype(np.int64)}, spec)
