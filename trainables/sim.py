@@ -77,13 +77,15 @@ class SIM(PredictiveMethod):
 
     @classmethod
     def check_network(cls, cfg: Any, network: Network) -> None:
-        """Refuse a number of weights that is not that of the modules with a distribution.
+        """Refuse a network without distributions, or another number of weights than there are.
 
         Raises:
             ConfigError: one line.
         """
         super().check_network(cfg, network)
         count = sum(unit.probabilistic for unit in network.units)
+        if not count:
+            raise ConfigError("method.encoder.head: without linear heads no module has a distribution; choose 1")
         if isinstance(cfg.kl_weight, tuple) and len(cfg.kl_weight) != count:
             raise ConfigError(
                 f"method.kl_weight: one number, or one for each of the {count} modules with a distribution "

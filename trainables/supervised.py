@@ -35,7 +35,7 @@ class Config(ModularMethodConfig):
     encoder: ModularConfig = Field(
         default_factory=lambda: ModularConfig(name="supervised_audio"), description="see trainables/nets/modular.py"
     )
-    label: str | None = Field(None, description="the factor to be told; None = the only one with classes")
+    factor: str | None = Field(None, description="labelled factor to be told; None = the only one with classes")
     greedy: bool = Field(False, description="a classifier for each module, no gradient between modules (GIM)")
     frozen: bool = Field(False, description="train the classifier alone, on a random network (SIM's baseline)")
     bias: bool = Field(True, description="of the classifier")
@@ -54,14 +54,14 @@ class Supervised(ModularMethod):
 
     def __init__(self, cfg: Options, spec: Spec) -> None:
         super().__init__(cfg, spec)
-        self.label = label_of(cfg, spec)
+        self.factor = factor_of(cfg, spec)
         if cfg.frozen:
             self.trained = ()
             self.freeze()
         last = len(self.net) - 1
         self.heads = nn.ModuleDict()
         for number in range(len(self.net)) if cfg.greedy else [last]:
-            head = nn.Linear(self.units[number].context_width, spec.labels[self.label], bias=cfg.bias)
+            head = nn.Linear(self.units[number].context_width, spec.labels[self.factor], bias=cfg.bias)
             if cfg.head_start == "xavier":
                 nn.init.xavier_normal_(head.weight)
             self.heads[str(number)] = head
@@ -77,11 +77,11 @@ class Supervised(ModularMethod):
             ConfigError: one line.
         """
         super().check(cfg, spec)
-        label_of(cfg, spec)
+        factor_of(cfg, spec)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The cross entropy of the global batch, of each classifier, and accuracies in percent."""
-        x, target = batch.views[0], batch.labels[self.label]
+        x, target = batch.views[0], batch.labels[self.factor]
         losses, hits = {}, {}
         for number, unit in enumerate(self.units):
             latent = unit(x)
@@ -107,20 +107,20 @@ class Supervised(ModularMethod):
         return tuple((rows.view_as(known) * known).sum(1) / count for rows in (ce, hit))  # type: ignore[return-value]
 
 
-def label_of(cfg: Options, spec: Spec) -> str:
+def factor_of(cfg: Options, spec: Spec) -> str:
     """The factor that is to be told.
 
     Raises:
         ConfigError: the data have no such classes, or several of which none is named.
     """
     classes = sorted(name for name, count in spec.labels.items() if count)
-    if cfg.label is None and len(classes) == 1:
+    if cfg.factor is None and len(classes) == 1:
         return classes[0]
-    if cfg.label is None:
-        raise ConfigError(f"method.label: name one of the data's classes: {', '.join(classes) or 'there are none'}")
-    if cfg.label not in classes:
-        raise ConfigError(f"method.label: the data have no classes '{cfg.label}'{near(cfg.label, classes)}")
-    return cfg.label
+    if cfg.factor is None:
+        raise ConfigError(f"method.factor: name one of the data's classes: {', '.join(classes) or 'there are none'}")
+    if cfg.factor not in classes:
+        raise ConfigError(f"method.factor: the data have no classes '{cfg.factor}'{near(cfg.factor, classes)}")
+    return cfg.factor
 
 
 METHOD = Supervised

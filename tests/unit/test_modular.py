@@ -13,10 +13,12 @@ from datasets.base import Batch, Spec
 from datasets.config import ConfigError
 from trainables.core.config import resolve
 from trainables.core.draws import Draws, generator
+from trainables.core.evaluate import evaluate
 from trainables.core.fit import fit
 from trainables.core.method import Frames, Progress, has
 from trainables.core.presets import PRESETS, expand
 from trainables.cpc import CPC
+from trainables.evals.features import CheckpointSubject
 from trainables.gim import GIM
 from trainables.losses.info_nce import Negatives, Sampling, dots, draw_cells, draw_negatives, grid_info_nce, info_nce
 from trainables.nets.latent import Latent
@@ -221,12 +223,13 @@ def test_without_gradients_through_time_a_state_is_a_constant_for_the_next() -> 
         (SIM, WORD, {"prediction_steps": 20, "window": 20}, "20 need more than 20 frames, module 0 has 20"),
         (SIM, IMAGE, {"encoder": PATCHES, "prediction_steps": 6}, "6 need more than 7 rows of patches, there are 7"),
         (SIM, WORD, {"kl_weight": (0.1, 0.2)}, r"each of the 3 modules with a distribution \(got 2\)"),
+        (SIM, WORD, {"encoder": {"head": 0}}, "without linear heads no module has a distribution"),
         (SIM, WORD, {"train_module": 4}, "the last module is 3"),
         (GIM, WORD, {"train_module": 9}, "the last module is 3"),
         (CPC, WORD, {"encoder": {"name": "sim_audio"}}, "CPC is one module, sim_audio has 4"),
         (Supervised, Spec(shape=(1, 10_240)), {}, "there are none"),
         (Supervised, Spec(shape=(1, 10_240), labels={"a": 2, "b": 3}), {}, "name one of the data's classes: a, b"),
-        (Supervised, WORD, {"label": "syllables"}, "did you mean 'syllable'"),
+        (Supervised, WORD, {"factor": "syllables"}, "did you mean 'syllable'"),
         (SIM, Spec(shape=(1, 10_240), views=2), {}, "set views.count: 1"),
     ],
 )
@@ -592,3 +595,11 @@ def test_features_hold_frames_of_any_unit_on_request() -> None:
     latent = network.units[0](torch.randn(2, 1, 1300))
     assert sorted(latent.layers) == [1, 3, 4]
     assert [latent.layers[number].shape[2] for number in (1, 3, 4)] == [network.layers[n][0] for n in (1, 3, 4)]
+
+
+def test_evaluations_read_every_part_of_a_checkpoint(tmp_path: Path) -> None:
+    fit(configuration("sim", kl_weight=0.001), None, tmp_path)
+    subject = CheckpointSubject(tmp_path / "epoch-0003", None, tmp_path / "cache")
+    metrics = evaluate(subject, "linear", {"parts": ["*"], "factor": "pitch"}).metrics
+    assert {name.split("/")[0] for name in metrics} == {"all", "context", "module0", "module1", "module2"}
+    assert metrics["module0/val/top1"] > 0.4  # of three pitches, from means over all three tones

@@ -178,7 +178,7 @@ class SoundUnit(Unit):
         self.first, self.width, self.has_latent = first, options.channels if count else c_in, bool(count)
         widths = [c_in, *[options.channels] * count]
         self.blocks = nn.ModuleList(_convolution(options, first + i, widths[i]) for i in range(count))
-        self.probabilistic = probabilistic and bool(count)
+        self.probabilistic = probabilistic and bool(count) and bool(options.head)
         self.heads = Heads(self.width, options.head, self.probabilistic) if count and options.head else None
         self.predicts = Recurrent(self.width, options.context, options.bptt) if context else None
         self.context_width = options.context if context else self.width

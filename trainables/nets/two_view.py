@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from datasets.base import Batch, Spec
@@ -29,6 +29,13 @@ class PairConfig(Config):
         description="both views in one pass, so that batch normalisation mixes them (DUET, SIE: off)",
     )
     tracking: bool = Field(True, description="train a linear classifier on detached features beside (DUET: on)")
+
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """An option of the encoder without its name is one of the method's own default."""
+        default = cls.model_fields["encoder"].get_default(call_default_factory=True)
+        return {"name": default.name, **value} if isinstance(value, dict) else value
 
 
 class PairMethod(Method):
