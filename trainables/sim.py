@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from datasets.base import Batch, Spec
@@ -43,7 +43,9 @@ class Config(PredictiveConfig):
     """Options of SIM; defaults are those of its code."""
 
     kl_weight: Weight | tuple[Weight, ...] = Field(
-        0.01, description="beta, one for all or one for each module with a distribution (SIM: 0.01; LibriSpeech: 0.001)"
+        0.01,
+        description="beta, one for all or one for each module with a distribution, also by its number, "
+        "method.kl_weight.0 (SIM: 0.01; LibriSpeech: 0.001)",
     )
     kl_reduction: Literal["time", "channels"] = Field(
         "time", description="what KL is summed over, with a mean over the other (SIM's code: time; images: channels)"
@@ -53,6 +55,16 @@ class Config(PredictiveConfig):
         False, description="parts from one sample of each item's distribution, the same whenever it is seen; off: means"
     )
     train_module: int | None = Field(None, ge=0, description="train this module alone, by number from 0; None = all")
+
+    @field_validator("kl_weight", mode="before")
+    @classmethod
+    def _numbered(cls, value: Any) -> Any:
+        """{"0": ..., "1": ...} in the order of the modules, none left out."""
+        if not isinstance(value, dict):
+            return value
+        if sorted(map(str, value)) != [str(number) for number in range(len(value))]:
+            raise ValueError("must name the modules from 0 on, each once")
+        return tuple(value[key] for key in sorted(value, key=int))
 
 
 Options = Config  # inside the class `Config` is its attribute

@@ -344,6 +344,13 @@ def test_weights_of_each_module_and_both_reductions() -> None:
     torch.testing.assert_close(values["loss"].detach(), sum(values[f"loss_{number}"] for number in range(4)))
 
 
+def test_weights_of_modules_by_their_numbers() -> None:
+    """So that each can be a dimension of a search: `method.kl_weight.0`."""
+    assert SIM.Config(**TINY, kl_weight={"1": 0.2, "0": 0.1, "2": 0.3}).kl_weight == (0.1, 0.2, 0.3)
+    with pytest.raises(ValueError, match="must name the modules from 0 on, each once"):
+        SIM.Config(**TINY, kl_weight={"0": 0.1, "2": 0.3})
+
+
 def test_the_weight_of_the_divergence_rises() -> None:
     method = build(SIM, kl_weight=0.1, kl_warmup=0.5)
 
