@@ -37,6 +37,7 @@ DOWNLOAD = (
     "(17 GB, CC BY-NC 4.0, https://github.com/facebookresearch/SIE) or a set rendered with --render"
 )
 MARKER = "train_images.npy"
+PUBLISHED = {"data.size": 256, "views.normalize": "3diebench"}  # what the published networks take, see `sweep import`
 RELATIONS = {"rotation": 4, "colour": 2, "light": 2}
 
 

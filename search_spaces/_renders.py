@@ -16,6 +16,9 @@ TRAIN: dict[str, Any] = {
 BASE: dict[str, Any] = {
     "data.size": 64, "views.normalize": "3diebench", "method.encoder.name": "resnet18", "train": TRAIN,
 }  # fmt: skip
+WEIGHTS = {"method.sim": 10.0, "method.std": 10.0, "method.cov": 1.0}  # published, of VICReg's three terms
+# images of each split, 2,000 objects of 3DIEBench: the features of a checkpoint take 2 GB each time, of all 50
+LIMIT: dict[str, Any] = {"limit": 100_000}
 # generated solids, so that it needs no data: 100 objects of 6 views, 32 pixels
 SMOKE: dict[str, Any] = {
     "budget.trials": 2,
@@ -29,3 +32,10 @@ SMOKE: dict[str, Any] = {
     "train.batch_size": 16,
     "rungs": [0.5],
 }
+
+
+def judged(*parts: str, predicts: bool = True) -> dict[str, Any]:
+    """The evaluations of a sweep: of these parts, and of the predictor where there is one."""
+    read = {"parts": list(parts), **LIMIT}
+    retrieval = {"prediction_retrieval": LIMIT} if predicts else {}
+    return {"linear": read, "relation": read, **retrieval, "collapse": LIMIT}

@@ -12,7 +12,7 @@ Time: the smoke run takes about 2 minutes on 2 cores. The full run needs GPUs, s
 Result: not measured at full size.
 """
 
-from search_spaces._renders import BASE, RUN, SMOKE
+from search_spaces._renders import BASE, RUN, SMOKE, judged
 from sweep.space import Float
 from sweep.spec import Budget, Sweep
 
@@ -25,7 +25,7 @@ SWEEP = Sweep(
     space={"method.ec": Float(0.1, 100.0, log=True), "method.temperature": Float(0.05, 1.0, log=True)},
     known=({"method.ec": 1.0, "method.temperature": 0.1}, {"method.ec": 10.0, "method.temperature": 0.1}),
     objectives=("max linear/all/val/top1", "max relation/all/val/rotation_r2"),
-    evals={"linear": {}, "relation": {"parts": ["all"]}, "collapse": {}},
+    evals=judged("all", predicts=False),
     budget=Budget(trials=40),
     **RUN,
     smoke=SMOKE,

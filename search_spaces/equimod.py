@@ -3,7 +3,7 @@
     sweep run equimod --data-root DIR                     DIR holds 3DIEBench, or a set that was rendered
     sweep run equimod --smoke                             2 configurations on generated solids, 2 epochs
 
-Searches the weight of the equivariant loss, the predictor what compares embeddings and VICReg's weights where they do,
+Searches the weight of the equivariant loss, the predictor, what compares embeddings, and the weights of VICReg's terms,
 against class accuracy and the R2 of the relative rotation. Tried first is EquiMod as its authors have it, an MLP
 predictor with InfoNCE and equal weights, then with SIE's hypernetwork.
 
@@ -12,7 +12,7 @@ Time: the smoke run takes about 2 minutes on 2 cores. The full run needs GPUs, s
 Result: not measured at full size.
 """
 
-from search_spaces._renders import BASE, RUN, SMOKE
+from search_spaces._renders import BASE, RUN, SMOKE, judged
 from sweep.space import Choice, Float, Int
 from sweep.spec import Budget, Sweep
 
@@ -37,7 +37,7 @@ SWEEP = Sweep(
         {"method.equi_factor": 1.0, "method.predictor.kind": "hypernetwork", "method.loss": "infonce"},
     ),
     objectives=("max linear/all/val/top1", "max relation/all/val/rotation_r2"),
-    evals={"linear": {}, "relation": {"parts": ["all"]}, "prediction_retrieval": {}, "collapse": {}},
+    evals=judged("all"),
     budget=Budget(trials=40),
     **RUN,
     smoke=SMOKE,

@@ -3,7 +3,7 @@
     sweep run sie_equi_factor --data-root DIR             DIR holds 3DIEBench, or a set that was rendered
     sweep run sie_equi_factor --smoke                     2 configurations on generated solids, 2 epochs
 
-Searches the weight of the equivariant term, the share of equivariant dimensions the predictor and the other weights
+Searches the weight of the equivariant term, the share of equivariant dimensions, the predictor and the other weights
 against two objectives that disagree: top-1 of a linear probe on the invariant part, and R2 of the relative rotation
 from the equivariant part. Tried first is the published point: equi_factor 0.45, 256 of 512 dimensions, a linear
 hypernetwork; then the default of its code, ten times as much.
@@ -15,11 +15,9 @@ Result: not measured at full size. R2 is SIE's own, about the one mean of all en
 reaches (`rotation_floor`) is near 0.23 there.
 """
 
-from search_spaces._renders import BASE, RUN, SMOKE
+from search_spaces._renders import BASE, RUN, SMOKE, WEIGHTS, judged
 from sweep.space import Choice, Float, Int
 from sweep.spec import Budget, Sweep
-
-WEIGHTS = {"method.sim": 10.0, "method.std": 10.0, "method.cov": 1.0}
 
 SWEEP = Sweep(
     name="sie_equi_factor",
@@ -40,12 +38,7 @@ SWEEP = Sweep(
         {"method.equi_factor": 4.5, "method.equi": 256, "method.predictor.hypernetwork": "linear", **WEIGHTS},
     ),
     objectives=("max linear/inv/val/top1", "max relation/equi/val/rotation_r2"),
-    evals={
-        "linear": {"parts": ["all", "inv", "equi"]},
-        "relation": {"parts": ["all", "inv", "equi"]},
-        "prediction_retrieval": {},
-        "collapse": {},
-    },
+    evals=judged("all", "inv", "equi"),
     budget=Budget(trials=40),
     **RUN,
     smoke={**SMOKE, "space.method.equi": {"choice": [32, 64, 96]}, "known": [{"method.equi_factor": 0.45,

@@ -12,11 +12,9 @@ Time: the smoke run takes about 2 minutes on 2 cores. The full run needs GPUs, s
 Result: not measured at full size.
 """
 
-from search_spaces._renders import BASE, RUN, SMOKE
+from search_spaces._renders import BASE, RUN, SMOKE, WEIGHTS, judged
 from sweep.space import Choice, Float
 from sweep.spec import Budget, Sweep
-
-WEIGHTS = {"method.sim": 10.0, "method.std": 10.0, "method.cov": 1.0}
 
 SWEEP = Sweep(
     name="sie_rotcolor",
@@ -38,12 +36,7 @@ SWEEP = Sweep(
     objectives=(
         "max linear/inv/val/top1", "max relation/equi/val/rotation_r2", "max relation/equi/val/colour_r2",
     ),
-    evals={
-        "linear": {"parts": ["all", "inv", "equi"]},
-        "relation": {"parts": ["all", "inv", "equi"]},
-        "prediction_retrieval": {},
-        "collapse": {},
-    },
+    evals=judged("all", "inv", "equi"),
     budget=Budget(trials=40),
     **RUN,
     smoke={**SMOKE, "method.equi": 64},

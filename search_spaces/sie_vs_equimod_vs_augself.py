@@ -11,11 +11,9 @@ Time: the smoke run takes about 3 minutes on 2 cores. The full run needs GPUs, s
 Result: not measured at full size.
 """
 
-from search_spaces._renders import BASE, RUN, SMOKE
+from search_spaces._renders import BASE, RUN, SMOKE, WEIGHTS, judged
 from sweep.space import Choice, Float
 from sweep.spec import Budget, Sweep
-
-WEIGHTS = {"method.sim": 10.0, "method.std": 10.0, "method.cov": 1.0}
 
 SWEEP = Sweep(
     name="sie_vs_equimod_vs_augself",
@@ -40,7 +38,7 @@ SWEEP = Sweep(
         {"method": "vicreg"},
     ),
     objectives=("max linear/all/val/top1", "max relation/all/val/rotation_r2"),
-    evals={"linear": {}, "relation": {"parts": ["all"]}, "prediction_retrieval": {}, "collapse": {}},
+    evals=judged("all"),
     budget=Budget(trials=40),
     **RUN,
     smoke={

@@ -11,7 +11,7 @@ Time: the smoke run takes about 2 minutes on 2 cores. The full run needs GPUs, s
 Result: not measured at full size.
 """
 
-from search_spaces._renders import BASE, RUN, SMOKE
+from search_spaces._renders import BASE, RUN, SMOKE, judged
 from sweep.space import Float
 from sweep.spec import Budget, Sweep
 
@@ -31,7 +31,7 @@ SWEEP = Sweep(
         {"method.sim": 25.0, "method.std": 25.0, "method.cov": 1.0},
     ),
     objectives=("max linear/all/val/top1", "max relation/all/val/rotation_r2"),
-    evals={"linear": {}, "relation": {"parts": ["all"]}, "collapse": {}},
+    evals=judged("all", predicts=False),
     budget=Budget(trials=40),
     **RUN,
     smoke=SMOKE,

@@ -232,7 +232,11 @@ class Driver:
     def _message(self, job: Job) -> dict[str, Any]:
         resources = self.plan.sweep.resources
         share = resources.share(job.stage)
+        judged = job.stage != "pretrain"
+        trial = self.records.trials[job.trial]
+        config = self.records.trials[trial.parent].config if judged and trial.parent else trial.config
         return {
+            "data": self.plan.fingerprint(config, judged),
             "trial": job.trial, "stage": job.stage, "name": job.name, "attempt": job.attempt,
             "directory": job.directory, "payload": job.payload, "sweep": str(self.setting.directory),
             "root": str(self.setting.root or ""), "cache": str(self.setting.cache or ""), "store": self.setting.store,

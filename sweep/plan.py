@@ -71,6 +71,11 @@ class Plan:
         data = self.spec(resolved).fingerprint  # a part of a data set is not the whole
         return digest({**resolved.identity(), "fingerprint": data}), resolved.dump()
 
+    def fingerprint(self, config: dict[str, Any], evaluated: bool = False) -> str:
+        """Of the data that a pretraining, or with `evaluated` what judges it, is to find on every machine."""
+        resolved = resolve(config)
+        return self.spec(resolved.evaluated() if evaluated else resolved).fingerprint
+
     def evaluations(self, config: dict[str, Any]) -> list[Node]:
         """The evaluations that apply to a pretraining's checkpoints, each after those it reads."""
         resolved = resolve(config)

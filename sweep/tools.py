@@ -24,6 +24,7 @@ from trainables.core.config import resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load as load_module
 from trainables.core.original import read_original, take_over
+from trainables.core.presets import expand
 from trainables.core.state import load_method, save
 from trainables.core.store import open_store
 from trainables.evals.base import Result, capabilities_of, check
@@ -44,10 +45,15 @@ def evaluate_checkpoint(
     if out is None:
         out = checkpoint.parent / f"{checkpoint.name}-evaluation"
     method, resolved, meta = load_method(checkpoint)
-    seen = resolved.evaluated()
-    spec = meta.spec if seen is resolved else seen.build_views(seen.source(root, "train").spec).spec
+    trained, seen = resolved.source(root, "train").spec, resolved.evaluated()
+    judged = trained if seen is resolved else seen.source(root, "train").spec
+    spec = seen.build_views(judged).spec
     for name, config in configs.items():
         check(load_module("evaluation", name), config, spec, method.parts, capabilities_of(method), configs)
+    if judged.note:
+        yield f"note: data {resolved.data_name}: {judged.note}"
+    if trained.fingerprint != meta.spec.fingerprint:
+        yield f"note: these are not the data of {checkpoint}, which it was trained on or imported for"
     subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
     results: dict[str, Result] = {}
     for name in names:
@@ -57,15 +63,16 @@ def evaluate_checkpoint(
             yield f"  {name}/{metric}  {value:.6g}"
         for artifact in results[name].artifacts.values():
             yield f"  {artifact}"
-    kept = out / "results.json"
+    kept, of = out / "results.json", {"checkpoint": meta.digest, "data": judged.fingerprint}
     try:
         before = json.loads(kept.read_text())
-        numbers = before["metrics"] if before["checkpoint"] == subject.meta.digest else {}
+        numbers = before["metrics"] if {key: before[key] for key in of} == of else {}
     except (OSError, ValueError, KeyError):
         numbers = {}
+    numbers = {name: value for name, value in numbers.items() if name.split("/")[0] not in names}
     numbers |= {f"{name}/{metric}": v for name, result in results.items() for metric, v in result.metrics.items()}
-    write_atomic(out / "results.json", json.dumps({"checkpoint": subject.meta.digest, "metrics": numbers}, indent=1))
-    yield str(out / "results.json")
+    write_atomic(kept, json.dumps({**of, "metrics": numbers}, indent=1))
+    yield str(kept)
 
 
 def _options(names: Sequence[str], sets: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -115,11 +122,14 @@ def import_model(
     """
     _refuse_full(out)
     given = read_original(file)
+    published = getattr(load_module("dataset", data), "PUBLISHED", {})
     sections: dict[str, Any] = {"method": {"name": method}, "data": {"name": data}}
-    for key, value in settings_of(sets).items():
+    for key, value in {**published, **settings_of(sets)}.items():
         if key.split(".")[0] not in ("method", "data", "views"):
             raise ConfigError(f"--set {key}: an imported model has the sections method, data and views alone")
         put(sections, key, value, f"--set {key}")
+    if "tracking" in load_module("method", expand(method, {})[0]).METHOD.Config.model_fields:
+        sections["method"].setdefault("tracking", False)  # what was trained beside is left out
     resolved = resolve(sections)
     spec = resolved.build_views(resolved.source(root, "train").spec).spec
     model = resolved.build_method(spec)
@@ -128,6 +138,8 @@ def import_model(
     save(out, model, resolved.dump(), spec, 0)
     yield f"{out}: {method}, parts {', '.join(f'{part} ({n})' for part, n in model.parts.items())}"
     yield f"input {spec.shape}, {sum(p.numel() for p in model.parameters()):,} parameters, all from {file}"
+    for key in published:
+        yield f"as published: {key}={published[key]}" if key not in settings_of(sets) else f"by --set: {key}"
     if spec.note:
         yield f"note: {spec.note}"
 

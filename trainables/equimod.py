@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from datasets.base import Batch, Spec
@@ -44,6 +44,14 @@ class Config(RelatedConfig):
     sim: float = Field(10.0, ge=0, le=1e6, description="of the distances, with vicreg (SIE: 10)")
     std: float = Field(10.0, ge=0, le=1e6, description="of the variance, with vicreg (SIE: 10)")
     cov: float = Field(1.0, ge=0, le=1e6, description="of the covariance, with vicreg (SIE: 1)")
+
+    @model_validator(mode="after")
+    def _applied(self) -> Config:
+        """Refuse an option that would change nothing."""
+        for name in ("temperature",) if self.loss == "vicreg" else ("sim", "std", "cov"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is no option of the loss '{self.loss}'")
+        return self
 
 
 Options = Config  # inside the class `Config` is its attribute

@@ -41,7 +41,7 @@ Options = Config  # inside the class `Config` is its attribute
 
 
 class VICReg(RelatedMethod):
-    """Parts: "all" (B, D), "emb" (B, d)."""
+    """Parts: "all" (B, D), "emb" (B, d), and with `invariant` its two parts "emb_inv", "emb_equi"."""
 
     Config: ClassVar[type[Options]] = Options
     cfg: Options
@@ -53,8 +53,11 @@ class VICReg(RelatedMethod):
         super().__init__(cfg, spec)
         features, size = self.encoder.features, cfg.projector[-1]
         self.projector = expander(features, cfg.projector)
-        self.parts = {"all": features, "emb": size}
-        self.watch(spec, {**self.parts, "emb_inv": cfg.invariant or size}, self.parts)
+        whole = {"all": features, "emb": size}
+        agreeing, rest = cfg.invariant or size, size - (cfg.invariant or size)
+        free = {"emb_equi": rest} if rest else {}
+        self.parts = whole | ({"emb_inv": agreeing, **free} if cfg.invariant else {})
+        self.watch(spec, whole | {"emb_inv": agreeing}, whole | free)
 
     @classmethod
     def check(cls, cfg: Any, spec: Spec) -> None:
@@ -81,13 +84,18 @@ class VICReg(RelatedMethod):
         }
         cfg = self.cfg
         loss = cfg.sim * terms["invariance"] + cfg.std * terms["variance"] + cfg.cov * terms["covariance"]
-        first, second = ({"all": z, "emb": e, "emb_inv": e[:, :agreeing]} for z, e in ((z1, e1), (z2, e2)))
-        return self.report(loss, terms, first, second, batch)
+        return self.report(loss, terms, self.divided(z1, e1), self.divided(z2, e2), batch)
+
+    def divided(self, z: Tensor, e: Tensor) -> dict[str, Tensor]:
+        """Representation and embedding, and the dimensions of this that must agree, and those that need not."""
+        agreeing = self.cfg.invariant or e.shape[1]
+        return {"all": z, "emb": e, "emb_inv": e[:, :agreeing], "emb_equi": e[:, agreeing:]}
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
-        """x (B, C, H, W) -> "all" (B, D), "emb" (B, d)."""
+        """x (B, C, H, W) -> every part."""
         z = self.encoder(x)
-        return {"all": z, "emb": self.projector(z)}
+        found = self.divided(z, self.projector(z))
+        return {part: found[part] for part in self.parts}
 
 
 METHOD = VICReg

@@ -14,25 +14,32 @@ from torch.nn.parallel import DistributedDataParallel
 
 from datasets.auxiliary import Auxiliary, AuxiliaryView
 from datasets.base import Batch, Spec
+from trainables.augself import AugSelf
 from trainables.core import dist
 from trainables.core.dist import convert_batchnorm
 from trainables.duet import DUET
+from trainables.equimod import EquiMod
 from trainables.essl import ESSL
+from trainables.sie import SIE
 from trainables.simclr import SimCLR
+from trainables.vicreg import VICReg
 
 SPLITS = {"even": (4, 4), "uneven": (5, 2), "one": (6, 1), "none": (3, 0)}  # rows of rank 0 and 1
-SMALL: dict[str, Any] = {
-    "encoder": {"name": "narrow_cifar10_resnet8", "width": 4, "stem": 4, "shortcut": "B"},
-    "head_hidden": 12,
-    "head_out": 6,
-}
+ENCODER: dict[str, Any] = {"encoder": {"name": "narrow_cifar10_resnet8", "width": 4, "stem": 4, "shortcut": "B"}}
+SMALL: dict[str, Any] = {**ENCODER, "head_hidden": 12, "head_out": 6}
+RELATED: dict[str, Any] = {**ENCODER, "projector": (12, 8), "group": ("rotation",), "tracking_hidden": 7}
 METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "simclr": (SimCLR, {}),
-    "simclr-joint": (SimCLR, {"joint_forward": True}),
-    "duet-ga": (DUET, {"bins": 4, "equi_tx": ("sca",), "lambda": 100}),
-    "essl-ron": (ESSL, {"predictor_hidden": 10}),
-    "essl-rot": (ESSL, {"predictor_hidden": 10, "equi_tx": "rot", "lambda": 3}),
-    "duet-vm": (DUET, {"bins": 4, "equi_tx": ("rot", "sca"), "target": "vm", "lambda": 100, "pooler": "L2"}),
+    "simclr": (SimCLR, SMALL),
+    "simclr-joint": (SimCLR, {**SMALL, "joint_forward": True}),
+    "duet-ga": (DUET, {**SMALL, "bins": 4, "equi_tx": ("sca",), "lambda": 100}),
+    "essl-ron": (ESSL, {**SMALL, "predictor_hidden": 10}),
+    "essl-rot": (ESSL, {**SMALL, "predictor_hidden": 10, "equi_tx": "rot", "lambda": 3}),
+    "duet-vm": (DUET, {**SMALL, "bins": 4, "equi_tx": ("rot", "sca"), "target": "vm", "lambda": 100, "pooler": "L2"}),
+    "sie": (SIE, {**RELATED, "equi": 6}),
+    "vicreg-part": (VICReg, {**RELATED, "invariant": 5}),
+    "equimod": (EquiMod, RELATED),
+    "equimod-vicreg": (EquiMod, {**RELATED, "loss": "vicreg", "predictor": {"kind": "mlp", "layers": 2}}),
+    "augself": (AugSelf, RELATED),
 }
 CASES = [(method, split) for method in METHODS for split in SPLITS]
 
@@ -40,8 +47,8 @@ CASES = [(method, split) for method in METHODS for split in SPLITS]
 def build(name: str) -> nn.Module:
     method, options = METHODS[name]
     torch.manual_seed(3)
-    spec = Spec(shape=(1, 8, 8), labels={"class": 6}, params={"rot": 1, "sca": 4}, views=2)
-    built: nn.Module = method(method.Config(**SMALL, **options), spec).double()
+    spec = Spec(shape=(1, 8, 8), labels={"class": 6}, params={"rot": 1, "sca": 4}, views=2, relations={"rotation": 4})
+    built: nn.Module = method(method.Config(**options), spec).double()
     return built
 
 
@@ -51,7 +58,8 @@ def share(name: str, split: str, rows: slice) -> Batch:
     views = [torch.randn(n, 1, 8, 8, generator=rng, dtype=torch.float64)[rows] for _ in range(2)]
     units = {code: torch.rand(2, n, 1, generator=rng, dtype=torch.float64)[:, rows] for code in ("rot", "sca")}
     labels = {"class": torch.randint(6, (n,), generator=rng)[rows]}
-    batch = Batch(views=views, index=torch.arange(n)[rows], units=units, labels=labels)
+    relations = {"rotation": torch.randn(n, 4, generator=rng, dtype=torch.float64)[rows]}
+    batch = Batch(views=views, index=torch.arange(n)[rows], units=units, labels=labels, relations=relations)
     if name.startswith("essl"):
         asking = AuxiliaryView(Auxiliary(name.removeprefix("essl-")), (), {}, (1, 4, 4), (1, 4, 4))
         small = torch.rand(n, 1, 4, 4, generator=rng, dtype=torch.float64)

@@ -32,20 +32,16 @@ def predicted(g: dict[str, Any], split: str) -> Split:
     return (matrices @ embeddings[:, :1, :, None]).squeeze(3), embeddings, quaternion(latents.flatten(0, 1)[:, :3])
 
 
-def prepared(found: Split, norm: bool) -> tuple[Tensor, Tensor]:
-    return normalized(found[0], found[1]) if norm else (found[0], found[1])
-
-
 @pytest.mark.parametrize("norm", [True, False])
 def test_prediction_retrieval_error(norm: bool) -> None:
     g = golden("pre_norm" if norm else "pre_nonorm")
     of = {split: predicted(g, split) for split in ("train", "val")}
     for source, target in (("train", "train"), ("val", "val"), ("val", "all")):
         splits = ("train", "val") if target == "all" else (target,)
-        queries = prepared(of[source], norm)[0].flatten(0, 1)
-        galleries = [prepared(of[split], norm)[1].flatten(0, 1) for split in splits]
+        galleries = [of[split][1].flatten(0, 1) for split in splits]
         turned = torch.cat([of[split][2] for split in splits])
-        errors = rotation_error(of[source][2], turned[nearest(queries, *galleries)[-1]])
+        found = nearest(of[source][0].flatten(0, 1), *galleries)[-1][int(norm)]
+        errors = rotation_error(of[source][2], turned[found])
         close(errors.mean(), g[f"result/{source}_{target}_PRE"], 1e-5)
         close(errors, 1 - g[f"per_query/{source}_{target}"].square(), 1e-6)
 
@@ -54,8 +50,9 @@ def test_prediction_retrieval_error(norm: bool) -> None:
 def test_mean_reciprocal_rank_and_hits(norm: bool) -> None:
     g = golden("mrr_hk_norm" if norm else "mrr_hk_nonorm")
     for split in ("train", "val"):
-        places = ranks(*prepared(predicted(g, split), norm))
-        assert torch.equal(places.flatten(), g[f"per_query/{split}_{split}"])
+        p, real, _ = predicted(g, split)
+        places = ranks(normalized(p), normalized(real)) if norm else ranks(p, real)
+        assert torch.equal(places.flatten(), g[f"per_query/{split}_{split}"].double())
         found = rates(places)
         close(found["mrr"], g[f"result/{split}_{split}_MRR"], 1e-6)
         for k in (1, 2, 5, 10):
@@ -67,13 +64,25 @@ def test_chance() -> None:
     assert [chance(50)[f"h{k}"] for k in (1, 2, 5, 10)] == pytest.approx([0.02, 0.04, 0.1, 0.2])
 
 
+def test_embeddings_that_are_all_the_same_find_nothing() -> None:
+    """A collapsed model, or a predictor that gives 0, is no better than a random order."""
+    for p, real in ((torch.zeros(10, 50, 16), torch.randn(10, 50, 16)), (torch.ones(10, 50, 16),) * 2):
+        found = rates(ranks(p, real))
+        assert found["mrr"] < chance(50)["mrr"] and found["h10"] == 0
+
+
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, more = torch.randn(40, 6), torch.randn(70, 6), torch.randn(31, 6)
     a, b = torch.randn(9, 5, 6), torch.randn(9, 5, 6)
     whole, places = nearest(x, y, more), ranks(a, b)
-    assert torch.equal(whole[0], (x @ y.T).argmax(1)) and torch.equal(whole[1], (x @ torch.cat([y, more]).T).argmax(1))
-    monkeypatch.setattr("trainables.evals._retrieval.BLOCK", 150)
-    assert all(map(torch.equal, nearest(x, y, more), whole)) and torch.equal(ranks(a, b), places)
+    for at, gallery in enumerate((y, torch.cat([y, more]))):
+        assert torch.equal(whole[at][0], (x @ gallery.T).argmax(1))
+        assert torch.equal(whole[at][1], (normalized(x) @ normalized(gallery).T).argmax(1))
+    monkeypatch.setattr("trainables.evals._retrieval.ROWS", 7)
+    monkeypatch.setattr("trainables.evals._retrieval.COLUMNS", 13)
+    for blocks, one in zip(nearest(x, y, more), whole, strict=True):
+        assert torch.equal(blocks[0], one[0]) and torch.equal(blocks[1], one[1])
+    assert torch.equal(ranks(a, b), places)
 
 
 HEADS = [f"{what}_{part}_{kind}" for what in ("angle", "classification", "color") for part in ("equi", "inv")

@@ -19,8 +19,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "sie"
 SMALL = ["--data", "bench3die", "--set", "data.source=solids", "--set", "data.size=32",
          "--set", "data.solids={objects: 2, views: 2}",
          "--set", "method.encoder={name: small_resnet10, width: 2}"]  # fmt: skip
-SIE = ["--method", "SIE", *SMALL, "--set", "method.equi=8", "--set", "method.projector=16-16-8",
-       "--set", "method.tracking=false"]  # fmt: skip
+SIE = ["--method", "SIE", *SMALL, "--set", "method.equi=8", "--set", "method.projector=16-16-8"]
 
 
 def weights(name: str = "train_steps_SIE") -> dict[str, Tensor]:
@@ -41,7 +40,10 @@ def test_a_whole_model_with_its_optimizer_and_observer(tmp_path: Path, capsys: p
                 "module.online_evaluator.predictor_angles_equi_emb.4.bias": torch.zeros(4)}  # fmt: skip
     file = stored(tmp_path, {"epoch": 3, "model": {**given, **observer}, "optimizer": {"state": {}, "lr": 1e-3}})
     assert run_command(["import", str(file), str(tmp_path / "ours"), *SIE]) == 0, capsys.readouterr().err
-    method, _, _ = load_method(tmp_path / "ours")
+    said = capsys.readouterr().out
+    assert "as published: views.normalize=3diebench" in said and "by --set: data.size" in said
+    method, resolved, _ = load_method(tmp_path / "ours")
+    assert resolved.views.normalize == "3diebench"
     net = PaddedResNet([1, 1, 1, 1], False, width=2).eval()
     prefix = "module.backbone."
     net.load_state_dict({key.removeprefix(prefix): v for key, v in given.items() if key.startswith(prefix)})
@@ -96,7 +98,7 @@ class Code:
         (lambda w: w.pop("module.projector_inv.0.bias"), SIE, "lacks 1 of the method's"),
         (lambda w: w.update({"module.other": torch.zeros(1)}), SIE, "'other' has no place in this method"),
         (lambda w: None, [*SIE, "--set", "method.equi=4"], "are its options those it had?"),
-        (lambda w: w.update(code=Code()), SIE, "and what it holds is not run"),
+        (lambda w: w.update(code=Code()), SIE, "and that is not run"),
         (lambda w: w.clear(), SIE, "holds no weights"),
         (lambda w: None, [*SIE, "--set", "train.epochs=2"], "has the sections method, data and views alone"),
         (lambda w: None, ["--method", "SIEE", *SMALL], "no such method"),
@@ -115,7 +117,7 @@ def test_what_does_not_fit_is_one_line(
 
 def test_what_is_no_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text").write_text("no weights\n")
-    for file, message in ((tmp_path / "none", "no such file"), (tmp_path / "text", "")):
+    for file, message in ((tmp_path / "none", "no such file"), (tmp_path / "text", "is no file of torch.save")):
         assert run_command(["import", str(file), str(tmp_path / "ours"), *SIE]) == 2
         said = capsys.readouterr().err
         assert str(file) in said and message in said and said.count("\n") == 1

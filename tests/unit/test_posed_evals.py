@@ -16,6 +16,7 @@ from datasets.rotations import product, quaternion
 from trainables.core.method import Method
 from trainables.evals import base, prediction_retrieval, relation
 from trainables.evals.base import Features, Request
+from trainables.evals.features import _chosen
 
 OBJECTS, VIEWS = {"train": 60, "val": 20, "test": 25}, 10
 SPEC = Spec(shape=(3, 32, 32), labels={"class": 10, "object": 0}, params={"latents": 7}, views=1)
@@ -78,7 +79,7 @@ def test_what_relates_two_views_is_read_from_what_knows_it_and_not_from_noise(he
         assert floor == pytest.approx(0.23, abs=0.03), "what the one mean of unequal columns gives for nothing"
         assert knowing[f"all/{split}/colour_r2"] > 0.97
         assert blind[f"all/{split}/rotation_r2"] == pytest.approx(floor, abs=0.06)
-        assert abs(blind[f"all/{split}/colour_r2_uniform"]) < 0.06
+        assert abs(blind[f"all/{split}/colour_r2_uniform"]) < 0.09
         if head == "mlp":  # the relative rotation is a product of both
             assert knowing[f"all/{split}/rotation_r2"] > floor + 0.5
             assert knowing[f"all/{split}/rotation_mse"] < 0.06
@@ -86,14 +87,15 @@ def test_what_relates_two_views_is_read_from_what_knows_it_and_not_from_noise(he
 
 def test_pairs_are_of_one_object_and_two_views() -> None:
     owner = torch.tensor([0, 0, 1, 2, 2, 2])
-    first, second = relation.drawn(owner, 50, np.random.default_rng(0))
+    groups = [rows.nonzero()[:, 0] for rows in (owner[None] == owner.unique()[:, None])]
+    first, second = relation.drawn(groups, 50, np.random.default_rng(0))
     assert (owner[first] == owner[second]).all() and (first != second).all()
     assert len(first) == 100 and set(owner[first].tolist()) == {0, 2}, "one view makes no pair"
     assert {(int(a), int(b)) for a, b in zip(first, second, strict=True) if a > 2} == {
         (a, b) for a in (3, 4, 5) for b in (3, 4, 5) if a != b
     }
     with pytest.raises(ConfigError, match="no object has two images"):
-        relation.drawn(torch.arange(4), 5, np.random.default_rng(0))
+        relation.drawn(list(torch.arange(4)[:, None]), 5, np.random.default_rng(0))
 
 
 def test_a_predictor_that_turns_finds_the_view_and_one_on_noise_does_not(tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_without_the_view_that_is_known_and_with_the_train_split(tmp_path: Path)
     knowing = measured(prediction_retrieval, tmp_path, blind=False, **options)
     blind = measured(prediction_retrieval, tmp_path, blind=True, **options)
     assert knowing["emb_equi/train/mrr"] == pytest.approx(1) and knowing["emb_equi/train/pre"] < 1e-6
-    assert knowing["emb_equi/train/pre_all"] == knowing["emb_equi/train/pre"]
+    assert "emb_equi/train/pre_all" not in knowing  # all of it is its own
     assert blind["emb_equi/train/mrr"] == pytest.approx(blind["emb_equi/train/mrr_chance"], abs=0.12)
 
 
@@ -127,7 +129,18 @@ def test_what_they_need_is_said(tmp_path: Path) -> None:
         base.check(prediction_retrieval, prediction_retrieval.Config(), SPEC, PARTS, {})
     with pytest.raises(ConfigError, match="needs the part 'emb_equi'; there is all"):
         base.check(prediction_retrieval, prediction_retrieval.Config(), SPEC, {"all": 3}, {"predict": ()})
-    subject = Posed(tmp_path)
-    subject.method.group = ("rot",)  # type: ignore[assignment]
     with pytest.raises(ConfigError, match="is told of 'rot', which is no pose of the data"):
-        prediction_retrieval.run(subject, prediction_retrieval.Config(), np.random.default_rng(0), {})
+        base.check(prediction_retrieval, prediction_retrieval.Config(), SPEC, PARTS, {"predict": ("rot",)})
+
+
+def test_a_limit_takes_whole_objects() -> None:
+    class Owned:
+        owner = np.repeat(np.arange(20), 5)
+
+        def __len__(self) -> int:
+            return 100
+
+    rows = _chosen(Owned(), Request("train", limit=33))  # type: ignore[arg-type]
+    assert len(rows) == 30 and (np.bincount(rows // 5, minlength=20) % 5 == 0).all()
+    assert torch.equal(rows, rows.sort().values)
+    assert len(_chosen(Owned(), Request("train", limit=3))) == 5  # type: ignore[arg-type]

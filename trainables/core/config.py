@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from datasets.base import Source, Spec, Split
+from datasets.base import DataError, Source, Spec, Split
 from datasets.config import Config, ConfigError, parse
 from datasets.views import Views, ViewsConfig
 from trainables.core.load import load
@@ -107,9 +107,22 @@ class Resolved:
         change = getattr(self.data_module, "evaluated", None)
         return self if change is None else replace(self, data=change(self.data))
 
-    def source(self, root: Path | None, split: Split) -> Source:
-        """The data of one split."""
+    def source(self, root: Path | None, split: Split, planned: str = "") -> Source:
+        """The data of one split.
+
+        Args:
+            planned: the fingerprint that the data had where the sweep was planned; "" = any will do.
+
+        Raises:
+            DataError: missing or broken, or others than those of the plan.
+        """
         source: Source = self.data_module.open(self.data, root, split)
+        if planned and source.spec.fingerprint != planned:
+            what = f" ({source.spec.note})" if source.spec.note else ""
+            raise DataError(
+                f"data {self.data_name}: this machine has others than those the sweep was planned with{what}; "
+                f"should be the same files in {root or 'a data folder, give --data-root'}"
+            )
         return source
 
     def build_views(self, spec: Spec) -> Views:

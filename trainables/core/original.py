@@ -33,7 +33,8 @@ def read_original(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: no such file; give the one that torch.save wrote") from None
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path}: holds more than tensors and plain values, and what it holds is not run; keep its state_dict alone"
+            f"{path}: is no file of torch.save, or holds more than tensors and plain values, and that is not run; "
+            "keep its state_dict alone"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: is no file of torch.save: {' '.join(str(error).split())[:200]}") from None

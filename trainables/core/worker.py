@@ -302,9 +302,11 @@ def segment(job: dict[str, Any], reporter: Reporter, device: Any = None) -> dict
     config = resolve(payload["config"])
     if config.dump() != payload["config"]:
         raise ConfigError("the configuration that was built differs from the one that was asked for")
+    root = Path(job["root"]) if job["root"] else None
+    config.source(root, "train", planned=job["data"])
     fitted = fit(
         config,
-        Path(job["root"]) if job["root"] else None,
+        root,
         store.local(job["directory"]),
         reporter,
         until=payload["until"],
@@ -327,15 +329,17 @@ def segment(job: dict[str, Any], reporter: Reporter, device: Any = None) -> dict
 def judge(job: dict[str, Any], store: Store) -> dict[str, Any]:
     """Compute the features of a checkpoint, or run one evaluation on it."""
     payload, folder = job["payload"], store.local(job["directory"])
+    root = Path(job["root"]) if job["root"] else None
     subject = CheckpointSubject(
         store.fetch(payload["checkpoint"]),
-        Path(job["root"]) if job["root"] else None,
+        root,
         Path(job["cache"] or scratch(job["store"]) / "cache") / "features",
         device="cuda" if job["gpu"] and torch.cuda.is_available() else "cpu",
         out=folder,
     )
     if payload["digest"] and subject.meta.digest != payload["digest"]:
         raise CheckpointError(f"{payload['checkpoint']}: is not the checkpoint that was published")
+    subject.resolved.source(root, "train", planned=job["data"])
     if job["stage"] == "features":
         for request in payload["config"]["requests"]:
             subject.features(Request(**request))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -17,6 +19,9 @@ from trainables.evals.probes import accuracy, r2
 
 RATES = (3e-4, 1e-3, 3e-3)
 BATCH, LOOKS = 256, 16
+PASSES, LEAST, MOST = 10, 2000, 50_000
+Hidden = tuple[Annotated[int, Field(ge=1, le=65_536)], ...]
+STEPS = "of the mlp, of 256 rows each; None = 10 passes over the rows, 2,000 at least, 50,000 at most (SIE: 300 epochs)"
 
 
 class Head(nn.Module):
@@ -49,7 +54,7 @@ class Head(nn.Module):
 
 
 def regressor(
-    x: Tensor, y: Tensor, held_out: Tensor, hidden: Sequence[int], steps: int, rng: np.random.Generator
+    x: Tensor, y: Tensor, held_out: Tensor, hidden: Sequence[int], steps: int | None, rng: np.random.Generator
 ) -> Head:
     """A network fit to targets (n, t) by their squared error, chosen by the mean R2 of the targets."""
 
@@ -60,15 +65,21 @@ def regressor(
 
 
 def classifier(
-    x: Tensor, y: Tensor, classes: int, held_out: Tensor, hidden: Sequence[int], steps: int, rng: np.random.Generator
+    x: Tensor,
+    y: Tensor,
+    classes: int,
+    held_out: Tensor,
+    hidden: Sequence[int],
+    steps: int | None,
+    rng: np.random.Generator,
 ) -> Head:
     """A network fit to classes (n,) by their cross entropy, chosen by accuracy."""
     return _fit(x, y, classes, held_out, hidden, steps, rng, F.cross_entropy, accuracy)
 
 
 def _fit(
-    x: Tensor, y: Tensor, d_out: int, held_out: Tensor, hidden: Sequence[int], steps: int, rng: np.random.Generator,
-    loss: Callable[[Tensor, Tensor], Tensor], score: Callable[[Tensor, Tensor], float],
+    x: Tensor, y: Tensor, d_out: int, held_out: Tensor, hidden: Sequence[int], steps: int | None,
+    rng: np.random.Generator, loss: Callable[[Tensor, Tensor], Tensor], score: Callable[[Tensor, Tensor], float],
 ) -> Head:  # fmt: skip
     """Adam in batches of 256, whatever the number of rows: three learning rates for a quarter of the steps, then the
     best of them for the rest. Of all states looked at, 16 of a whole run, the best on the held-out rows.
@@ -79,13 +90,14 @@ def _fit(
     mean, scale = x.mean(0), x.std(0)
     scale = torch.where(scale > 1e-6 * scale.max().clamp_min(1e-30), scale, torch.ones_like(scale))
     rows = (~held_out).nonzero()[:, 0]
+    length = steps or min(max(PASSES * len(rows) // BATCH, LEAST), MOST)
     chosen: list[tuple[float, Head]] = []
 
     def train(head: Head, optimizer: torch.optim.Optimizer, looks: int) -> float:
         """The best score of so many looks, each after a sixteenth of the steps; keeps what reached it."""
         best = -np.inf
         for _ in range(looks):
-            for _ in range(max(1, steps // LOOKS)):
+            for _ in range(max(1, length // LOOKS)):
                 some = rows[torch.randint(len(rows), (BATCH,))]
                 optimizer.zero_grad()
                 loss(head(x[some]), y[some]).backward()  # type: ignore[no-untyped-call]

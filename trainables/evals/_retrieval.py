@@ -7,35 +7,41 @@ by view; the source of a prediction is view 0 of its object, the queries are all
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK = 2**24  # products held at once: 64 MB of float32
+ROWS, COLUMNS = 512, 16_384  # products held at once: 32 MB of float32
 HITS = (1, 2, 5, 10)
 
 
-def normalized(predicted: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
-    """Both (..., d) on the unit sphere, with the original's floors."""
-    return F.normalize(predicted, dim=-1), gallery / (gallery.norm(dim=-1, keepdim=True) + 1e-8)
+def normalized(x: Tensor) -> Tensor:
+    """Embeddings (..., d) on the unit sphere, with the original's floor."""
+    return x / (x.norm(dim=-1, keepdim=True) + 1e-8)
 
 
-def nearest(predicted: Tensor, *galleries: Tensor) -> list[Tensor]:
-    """For each gallery the index (n,) of the row with the largest product among it and those before it.
+def nearest(predicted: Tensor, *galleries: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """For each gallery the index (n,) of the row with the largest product among it and those before it: as embeddings
+    are, and with the gallery's rows on the unit sphere. How long a prediction is makes no difference.
 
-    Indices count through all galleries, so that the products with a first one are also those with the first two.
+    Indices count through all galleries; each product of two embeddings is computed once.
 
     Args:
         predicted: (n, d). galleries: (m, d) each.
     """
-    best, index, start = torch.full((len(predicted),), -torch.inf), torch.zeros(len(predicted), dtype=torch.int64), 0
-    found = []
+    best = torch.full((2, len(predicted)), -torch.inf)
+    index = torch.zeros(2, len(predicted), dtype=torch.int64)
+    found, start = [], 0
     for gallery in galleries:
-        size = max(1, BLOCK // len(gallery))
-        tops = [(rows @ gallery.T).max(1) for rows in predicted.split(size)]
-        score = torch.cat([top.values for top in tops])
-        index = torch.where(score > best, start + torch.cat([top.indices for top in tops]), index)
-        best, start = torch.maximum(best, score), start + len(gallery)
-        found.append(index)
+        for columns in gallery.split(COLUMNS):
+            lengths = columns.norm(dim=1) + 1e-8
+            for at in torch.arange(len(predicted)).split(ROWS):
+                products = predicted[at] @ columns.T
+                for form, scores in enumerate((products, products / lengths)):
+                    top = scores.max(1)
+                    better = top.values > best[form, at]
+                    index[form, at] = torch.where(better, start + top.indices, index[form, at])
+                    best[form, at] = torch.maximum(best[form, at], top.values)
+            start += len(columns)
+        found.append((index[0].clone(), index[1].clone()))
     return found
 
 
@@ -45,7 +51,9 @@ def rotation_error(true: Tensor, found: Tensor) -> Tensor:
 
 
 def ranks(predicted: Tensor, gallery: Tensor) -> Tensor:
-    """1-based place (o, w) of each view's own embedding among those of its object, by the product.
+    """1-based place (o, w) of each view's own embedding among those of its object, by the product; float64.
+
+    Equal products share their places, so that embeddings which are all the same find nothing.
 
     Args:
         predicted: (o, w, d), of the last w views. gallery: (o, v, d), of all.
@@ -55,17 +63,17 @@ def ranks(predicted: Tensor, gallery: Tensor) -> Tensor:
     found = []
     views = gallery.shape[1]
     first = views - predicted.shape[1]
-    for p, g in zip(*(x.split(max(1, BLOCK // views**2)) for x in (predicted, gallery)), strict=True):
+    for p, g in zip(*(x.split(max(1, ROWS * COLUMNS // views**2)) for x in (predicted, gallery)), strict=True):
         products = p @ g.mT
         own = products.diagonal(first, dim1=1, dim2=2)[..., None]
-        found.append(1 + (products > own).sum(2))
+        found.append(1 + (products > own).sum(2).double() + ((products == own).sum(2).double() - 1) / 2)
     return torch.cat(found)
 
 
 def rates(places: Tensor) -> dict[str, float]:
     """Mean reciprocal rank and the share of places up to 1, 2, 5, 10."""
     hits = {f"h{k}": float((places <= k).double().mean()) for k in HITS}
-    return {"mrr": float((1 / places.double()).mean()), **hits}
+    return {"mrr": float((1 / places).mean()), **hits}
 
 
 def chance(views: int) -> dict[str, float]:

@@ -42,7 +42,7 @@ class EvalConfig(Config):
     """Options every evaluation has."""
 
     parts: tuple[str, ...] = Field(("all",), description="parts of the representation; ('*',) = every one")
-    limit: int | None = Field(None, ge=2, description="at most so many items of each split; None = all")
+    limit: int | None = Field(None, ge=2, description="at most so many items of each split, whole objects; None = all")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Request:
     Attributes:
         strength: a fixed natural parameter for every item (e.g. degrees) instead of a draw.
         repeat: how many times each item is transformed (item-major order: item 0 draw 0, item 0 draw 1, ...).
-        limit: at most so many items of the split, the first of a seeded permutation; None = all.
+        limit: at most so many items of the split, the first of a seeded permutation; None = all. Where several items
+            show one object it is whole objects that are taken, at least one.
     """
 
     split: Split
@@ -103,6 +104,11 @@ class Features:
     def owner(self) -> Tensor:
         """(n,) what each row belongs to when rows are held out together: its object where data have them, its item."""
         return self.labels.get("object", self.index)
+
+    def grouped(self) -> list[Tensor]:
+        """For each owner, in increasing order, its rows in theirs."""
+        owner, rows = self.owner.sort(stable=True)
+        return list(rows.split(owner.unique_consecutive(return_counts=True)[1].tolist()))
 
 
 class Subject(Protocol):

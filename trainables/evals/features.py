@@ -167,7 +167,7 @@ class CheckpointSubject:
     def inputs(self, request: Request) -> Tensor:
         """What the encoder saw for these features: (n, *shape) float32 on the CPU, in their order; pixels in [0, 1]."""
         source, views = self.data(request.split)
-        blocks = [self._seen(source, views, request, rows) for rows in _chosen(len(source), request).split(BLOCK)]
+        blocks = [self._seen(source, views, request, rows) for rows in _chosen(source, request).split(BLOCK)]
         x = torch.cat([batch.views[0].float().cpu() for batch in blocks])
         return views.pixels(x)
 
@@ -185,7 +185,7 @@ class CheckpointSubject:
 
     def _compute(self, request: Request, source: Source, views: Views) -> Features:
         self.method.eval()
-        blocks = [self._block(source, views, request, rows) for rows in _chosen(len(source), request).split(BLOCK)]
+        blocks = [self._block(source, views, request, rows) for rows in _chosen(source, request).split(BLOCK)]
         parts = {name: torch.cat([block[0][name] for block in blocks]) for name in blocks[0][0]}
         for name, value in parts.items():
             if not bool(value.isfinite().all()):
@@ -221,11 +221,21 @@ class CheckpointSubject:
         return views.only(batch, request.transform, rng, strength=request.strength, repeat=request.repeat)
 
 
-def _chosen(count: int, request: Request) -> Tensor:
-    """The items of a request in increasing order; under a limit the first of a permutation that is always the same."""
+def _chosen(source: Source, request: Request) -> Tensor:
+    """The items of a request in increasing order; under a limit the first of a permutation that is always the same.
+
+    Items that show one object, as `source.owner` (n,) says, are taken together.
+    """
+    count = len(source)
     if request.limit is None or request.limit >= count:
         return torch.arange(count)
-    return torch.from_numpy(np.sort(np.random.default_rng(0).permutation(count)[: request.limit]))
+    owner = getattr(source, "owner", None)
+    if owner is None:
+        return torch.from_numpy(np.sort(np.random.default_rng(0).permutation(count)[: request.limit]))
+    objects, belongs, sizes = np.unique(np.asarray(owner), return_inverse=True, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(objects))
+    fitting = max(1, int((np.cumsum(sizes[order]) <= request.limit).sum()))
+    return torch.from_numpy(np.flatnonzero(np.isin(belongs, order[:fitting])))
 
 
 def _seed(request: Request, first: int) -> int:

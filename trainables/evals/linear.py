@@ -23,6 +23,7 @@ from pydantic import Field
 
 from trainables.evals import _classes, _heads
 from trainables.evals._classes import ClassConfig, Scorer, metrics, requests
+from trainables.evals._heads import STEPS, Hidden
 from trainables.evals.base import Features, Needs, Result, Subject
 from trainables.evals.probes import ProbeKind, classifier, hold_out
 
@@ -37,8 +38,8 @@ class Config(ClassConfig):
         description="logistic: exact multinomial; ridge: one-hot regression; sgd: heads at all rates at once; "
         "mlp: a small network, not linear any more (SIE's other head)",
     )
-    hidden: tuple[int, ...] = Field((256, 256), description="sizes of the mlp's hidden layers (SIE: 1024, 1024)")
-    steps: int = Field(2000, ge=16, le=1_000_000, description="of the mlp, of 256 rows each (SIE: 300 epochs)")
+    hidden: Hidden = Field((256, 256), description="sizes of the mlp's hidden layers (SIE: 1024, 1024)")
+    steps: int | None = Field(None, ge=16, le=1_000_000, description=STEPS)
 
 
 NEEDS = Needs(labels=("*",))

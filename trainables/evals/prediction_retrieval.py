@@ -29,6 +29,7 @@ from trainables.evals._retrieval import HITS, chance, nearest, normalized, ranks
 from trainables.evals.base import REPORTED, Capabilities, EvalConfig, Needs, Request, Result, Subject
 
 PART = "emb_equi"
+POSES = ("rotation", "colour", "light")  # what is known of any two images
 
 
 class Config(EvalConfig):
@@ -37,6 +38,13 @@ class Config(EvalConfig):
     train: bool = Field(False, description="also report the train split (SIE: on); costs the square of its images")
     identity: bool = Field(True, description="ask also for view 0 from view 0, which is known (SIE: on)")
 
+    among_train: bool = Field(True, description="also look among the train split's images (SIE: on)")
+
+    @property
+    def read(self) -> tuple[Split, ...]:
+        """The splits that are looked at."""
+        return ("train", *REPORTED) if self.train or self.among_train else REPORTED
+
     @property
     def reported(self) -> tuple[Split, ...]:
         """The splits whose queries count."""
@@ -44,7 +52,7 @@ class Config(EvalConfig):
 
 
 NEEDS = Needs(labels=("object",), capabilities=("predict",))
-VERSION = 1
+VERSION = 2
 PLAIN = ("pre", "pre_all", "mrr", *(f"h{k}" for k in HITS))
 METRICS = {
     "pre": "min", "pre_all": "min", "raw_pre*": "min", "mrr": "max", "h*": "max", "raw_mrr": "max", "raw_h*": "max",
@@ -54,7 +62,7 @@ METRICS = {
 
 def requests(cfg: Config, spec: Spec) -> list[Request]:
     """Clean features of every image."""
-    return [Request(split, limit=cfg.limit) for split in ("train", *REPORTED)]  # type: ignore[arg-type]
+    return [Request(split, limit=cfg.limit) for split in cfg.read]
 
 
 def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
@@ -67,30 +75,34 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
         raise ConfigError("the data do not say how their views came about; bench3die does")
     if PART not in parts:
         raise ConfigError(f"needs the part '{PART}'; there is {', '.join(sorted(parts))}")
-    names = [*PLAIN, *(f"raw_{name}" for name in PLAIN), "pre_chance", "mrr_chance"]
-    return [f"{PART}/{split}/{name}" for split in cfg.reported for name in names]
+    if unknown := sorted(set(capabilities.get("predict", ())) - set(POSES)):
+        raise ConfigError(f"the method is told of '{unknown[0]}', which is no pose of the data")
+    return [
+        f"{PART}/{split}/{prefix}{name}"
+        for split in cfg.reported for name in PLAIN for prefix in ("", "raw_")
+        if name != "pre_all" or (cfg.among_train and split != "train")
+    ] + [f"{PART}/{split}/{name}" for split in cfg.reported for name in ("pre_chance", "mrr_chance")]  # fmt: skip
 
 
 def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result:
     """Metrics as in the module's docstring."""
-    splits: tuple[Split, ...] = ("train", *REPORTED)
-    seen = {split: gathered(subject, cfg, split) for split in splits}
+    seen = {split: gathered(subject, cfg, split) for split in cfg.read}
     result = Result({})
     for split in cfg.reported:
         real, latents = seen[split]
         predicted = predict(subject.method, real, latents)
         asked = slice(None if cfg.identity else 1, None)
-        galleries: list[Split] = [split] if split == "train" else [split, "train"]
-        turned = [quaternion(seen[one][1][..., :3]) for one in galleries]
+        among: list[Split] = ["train"] if cfg.among_train and split != "train" else []
+        turned = [quaternion(seen[one][1][..., :3]) for one in (split, *among)]
         every, true = torch.cat([q.flatten(0, 1) for q in turned]), turned[0][:, asked].flatten(0, 1)
+        p = predicted[:, asked]
+        places = nearest(p.flatten(0, 1), *(seen[one][0].flatten(0, 1) for one in (split, *among)))
         found: dict[str, float] = {}
-        for prefix in ("", "raw_"):
-            p, own = (predicted[:, asked], real) if prefix else normalized(predicted[:, asked], real)
-            others = [seen[one][0] if prefix else normalized(real, seen[one][0])[1] for one in galleries[1:]]
-            places = nearest(p.flatten(0, 1), *(x.flatten(0, 1) for x in (own, *others)))
-            for name, place in zip(("pre", "pre_all"), (places[0], places[-1]), strict=True):
-                found[prefix + name] = float(rotation_error(true, every[place]).mean())
-            found |= {prefix + name: value for name, value in rates(ranks(p, own)).items()}
+        for form, prefix in enumerate(("raw_", "")):
+            for name, place in zip(("pre", "pre_all"), places, strict=False):
+                found[prefix + name] = float(rotation_error(true, every[place[form]]).mean())
+            pair = (p, real) if prefix else (normalized(p), normalized(real))
+            found |= {prefix + name: value for name, value in rates(ranks(*pair)).items()}
         shuffled = true[torch.from_numpy(rng.permutation(len(true)))]
         found["pre_chance"] = float(rotation_error(true, shuffled).mean())
         found["mrr_chance"] = chance(real.shape[1])["mrr"]
@@ -101,22 +113,15 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
 def gathered(subject: Subject, cfg: Config, split: Split) -> tuple[Tensor, Tensor]:
     """Embeddings (objects, views, d) and latents (objects, views, k); of each object as many views as all have."""
     features = subject.features(Request(split, limit=cfg.limit))
-    owner = features.labels["object"]
-    rows = [(owner == one).nonzero()[:, 0] for one in owner.unique()]
+    rows = features.grouped()
     views = min(map(len, rows))
     chosen = torch.stack([one[:views] for one in rows])
     return features.parts[PART][chosen], features.params["latents"][chosen].double()
 
 
 def predict(method: Any, real: Tensor, latents: Tensor) -> Tensor:
-    """Predicted embeddings of every view from view 0: (objects, views, d) each.
-
-    Raises:
-        ConfigError: the method was told of something else than the data's relations.
-    """
+    """Predicted embeddings of every view from view 0: (objects, views, d) each."""
     known = relations(latents[:, :1].expand_as(latents), latents)
-    if missing := [name for name in method.group if name not in known]:
-        raise ConfigError(f"prediction_retrieval: the method is told of '{missing[0]}', which is no pose of the data")
     g = torch.cat([known[name] for name in method.group], dim=-1).float()
     device = next(method.parameters()).device
     source = real[:, :1].expand_as(real)

@@ -14,7 +14,7 @@ and reported on `val` and `test`. Encoders are in evaluation mode throughout (th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ from datasets.base import Spec, Split
 from datasets.config import ConfigError
 from datasets.rotations import relations, relative_euler
 from trainables.evals import _files, _heads
+from trainables.evals._heads import STEPS, Hidden
 from trainables.evals.base import (
     REPORTED,
     Capabilities,
@@ -50,14 +51,16 @@ class Config(EvalConfig):
     targets: tuple[Target, ...] = Field(
         ("rotation", "colour"), min_length=1, description="rotation = quaternion, euler = its angles"
     )
-    head: Literal["linear", "mlp"] = Field("mlp", description="linear = ridge regression (SIE: mlp for the rotation)")
-    hidden: tuple[int, ...] = Field((256, 256), description="sizes of the mlp's hidden layers (SIE: 1024, 1024)")
-    steps: int = Field(2000, ge=16, le=1_000_000, description="of the mlp, of 256 rows each (SIE: 300 epochs)")
+    head: Literal["auto", "linear", "mlp"] = Field(
+        "auto", description="linear = ridge regression; auto = mlp for rotations, linear for colours and light (SIE)"
+    )
+    hidden: Hidden = Field((256, 256), description="sizes of the mlp's hidden layers (SIE: 1024, 1024)")
+    steps: int | None = Field(None, ge=16, le=1_000_000, description=STEPS)
     pairs: int = Field(20, ge=1, le=1000, description="ordered pairs of views drawn of each object")
 
 
 NEEDS = Needs(labels=("object",))
-VERSION = 2
+VERSION = 3
 METRICS = {"*_r2": "max", "*_r2_uniform": "max", "*_floor": "", "*_mse": "min"}
 NAMES = ("r2", "floor", "r2_uniform", "mse")
 
@@ -86,7 +89,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     result, seed = Result({}), int(rng.integers(2**31))
     splits: tuple[Split, ...] = ("train", *REPORTED)
     found = {split: subject.features(Request(split, limit=cfg.limit)) for split in splits}
-    pairs = {split: drawn(one.labels["object"], cfg.pairs, rng) for split, one in found.items()}
+    pairs = {split: drawn(one.grouped(), cfg.pairs, rng) for split, one in found.items()}
     targets = {split: truth(found[split], pairs[split]) for split in splits}
     owners = found["train"].labels["object"][pairs["train"][0]]
     held_out = hold_out(owners, np.random.default_rng(seed))  # the same objects for every part
@@ -95,7 +98,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
         for target in cfg.targets:
             y = targets["train"][target]
             head = (
-                ridge(x["train"], y, held_out) if cfg.head == "linear"
+                ridge(x["train"], y, held_out) if _linear(cfg, target)
                 else _heads.regressor(x["train"], y, held_out, cfg.hidden, cfg.steps, np.random.default_rng(seed))
             )  # fmt: skip
             for split in REPORTED:
@@ -106,26 +109,30 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     return result
 
 
-def drawn(owner: Tensor, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _linear(cfg: Config, target: Target) -> bool:
+    return target in ("colour", "light") if cfg.head == "auto" else cfg.head == "linear"
+
+
+def drawn(groups: Sequence[Tensor], count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Rows of the first and the second image (n,) of `count` pairs of each object, different images of one object.
 
     Objects with one image give none.
 
     Args:
-        owner: (images,) which object each shows.
+        groups: the rows of each object.
+
+    Raises:
+        ConfigError: no object has two images.
     """
-    first, second = [], []
-    for one in owner.unique():
-        rows = (owner == one).nonzero()[:, 0].numpy()
-        if len(rows) < 2:
-            continue
-        a = rng.integers(len(rows), size=count)
-        b = (a + rng.integers(1, len(rows), size=count)) % len(rows)
-        first.append(rows[a])
-        second.append(rows[b])
-    if not first:
+    several = [rows.numpy() for rows in groups if len(rows) > 1]
+    if not several:
         raise ConfigError("relation: no object has two images")
-    return torch.from_numpy(np.concatenate(first)), torch.from_numpy(np.concatenate(second))
+    sizes = np.repeat([len(rows) for rows in several], count)
+    begins = np.repeat(np.cumsum([0, *(len(rows) for rows in several[:-1])]), count)
+    first = rng.integers(sizes)
+    second = (first + rng.integers(1, sizes)) % sizes
+    rows = np.concatenate(several)
+    return torch.from_numpy(rows[begins + first]), torch.from_numpy(rows[begins + second])
 
 
 def truth(features: Features, pairs: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

@@ -186,5 +186,12 @@ def build(preset: str, shape: tuple[int, ...], **options: float) -> PaddedResNet
     if depth not in depths:
         raise ConfigError(f"encoder {preset}: depth must be one of {', '.join(map(str, depths))} (got {depth})")
     blocks = depths[depth]
+    idle = [name for name, used in (
+        ("base_width", depth in DEEP), ("groups", depth in DEEP), ("final_relu", blocks[-1] > 1),
+    ) if name in chosen and not used]  # fmt: skip
+    if idle:
+        raise ConfigError(f"encoder {preset}: {idle[0]}: a ResNet-{depth} has nothing that it could change")
+    if int(chosen.get("width", 64) * 2 ** (len(blocks) - 1) * chosen.get("widen_end", 1)) < 1:
+        raise ConfigError(f"encoder {preset}: widen_end: leaves the last stage no channels")
     made = [PaddedResNet(blocks, depth in DEEP, in_channels=shape[0], **chosen) for _ in range(towers)]  # type: ignore[arg-type]
     return made[0] if towers == 1 else SplitPathways(made[0], made[1])

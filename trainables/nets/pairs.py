@@ -21,7 +21,7 @@ from trainables.nets.two_view import TRACKED, PairConfig, PairMethod
 
 def _sizes(value: object) -> object:
     """Also as SIE writes them: "2048-2048-2048"."""
-    return tuple(int(size) for size in value.split("-")) if isinstance(value, str) else value
+    return value.split("-") if isinstance(value, str) else value
 
 
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], BeforeValidator(_sizes), Field(min_length=1)]
@@ -59,6 +59,7 @@ class RelatedMethod(PairMethod):
         self.tracker = None  # the evaluator takes its place
         self.evaluator: OnlineEvaluator | None = None
         self.group = group_of(cfg, spec)
+        self.equivariant_to = self.group  # of the capability "predict"
         self.k = sum(spec.relations[name] for name in self.group)
 
     @classmethod

@@ -6,11 +6,11 @@ arXiv 2211.01244 (a network that is given g beside the embedding). Names of weig
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from datasets.config import Config
@@ -21,7 +21,9 @@ class PredictorConfig(Config):
 
     kind: Literal["hypernetwork", "mlp"] = Field("hypernetwork", description="g makes the weights, or is an input")
     hypernetwork: Literal["linear", "deep"] = Field("linear", description="one linear map of g, or three with ReLU")
-    hidden: tuple[int, ...] = Field((), description="sizes between the predictor's layers; () = one matrix")
+    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
+        (), description="sizes between the predictor's layers; () = one matrix"
+    )
     relu: bool = Field(False, description="ReLU between the predictor's layers")
     bias: bool = Field(False, description="generated biases; with any bias g can be ignored")
     hypernetwork_bias: bool = Field(False, description="biases inside the hypernetwork")
@@ -31,7 +33,18 @@ class PredictorConfig(Config):
     @classmethod
     def _sizes(cls, value: object) -> object:
         """Also as the original writes them: "1024-1024"."""
-        return tuple(int(size) for size in value.split("-") if size) if isinstance(value, str) else value
+        return value.split("-") if isinstance(value, str) and value else value or ()
+
+    @model_validator(mode="after")
+    def _applied(self) -> PredictorConfig:
+        """Refuse an option that would change nothing."""
+        idle = {"mlp": ("hypernetwork", "hidden", "relu", "bias", "hypernetwork_bias"), "hypernetwork": ("layers",)}
+        for name in idle[self.kind]:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is no option of the kind '{self.kind}'")
+        if self.relu and not self.hidden:
+            raise ValueError("relu stands between layers, and without hidden there is one alone")
+        return self
 
 
 class Hypernetwork(nn.Module):

@@ -54,7 +54,7 @@ def long_probes(subject: CheckpointSubject) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     train, test = (subject.features(Request(split)) for split in ("train", "test"))
-    rows = torch.stack([(train.owner == one).nonzero()[:, 0] for one in train.owner.unique()])
+    rows = torch.stack(train.grouped())
     rng = torch.Generator().manual_seed(0)
     n, views = rows.shape
 
@@ -65,7 +65,7 @@ def long_probes(subject: CheckpointSubject) -> dict[str, float]:
 
     import numpy as np
 
-    asked = relation.drawn(test.owner, 20, np.random.default_rng(0))
+    asked = relation.drawn(test.grouped(), 20, np.random.default_rng(0))
     true = relation.truth(test, asked)
     for part in PARTS:
         x, y = train.parts[part], train.labels["class"]
