@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from datasets.base import Batch, Spec
+from datasets.base import Batch, DataError, Spec
+from datasets.config import ConfigError
+from trainables.core.config import resolve
+from trainables.nets.encoder import EncoderConfig, build_encoder
 from trainables.nets.predictors import PredictorConfig, build_predictor
 from trainables.sie import SIE
+from trainables.vicreg import VICReg
 
 SPEC = Spec(shape=(3, 32, 32), views=2, relations={"rotation": 4})
 SMALL = {"encoder": {"name": "small_resnet10", "width": 8}, "equi": 32, "projector": (32, 32, 32), "tracking": False}
@@ -70,3 +74,52 @@ def trained(steps: int, **weights: float) -> float:
 def test_without_variance_and_covariance_it_collapses() -> None:
     assert trained(40, std=0.0, cov=0.0) > 0.97
     assert trained(40) < 0.85
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "equimod", "sim": 3.0}, "sim is no option of the loss 'infonce'"),
+        ({"name": "equimod", "loss": "vicreg", "temperature": 0.5}, "temperature is no option of the loss 'vicreg'"),
+        ({"name": "sie", "predictor": {"kind": "mlp", "hidden": [64]}}, "hidden is no option of the kind 'mlp'"),
+        ({"name": "sie", "predictor": {"layers": 3}}, "layers is no option of the kind 'hypernetwork'"),
+        ({"name": "sie", "predictor": {"relu": True}}, "without hidden there is one alone"),
+        ({"name": "sie", "predictor": {"hidden": [0]}}, "predictor.hidden"),
+        ({"name": "sie", "projector": "2048-x"}, "method.projector"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve({"method": values, "data": {"name": "bench3die"}})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "resnet18", "groups": 2}, "groups: a ResNet-18 has nothing that it could change"),
+        ({"name": "resnet18", "base_width": 128}, "base_width: a ResNet-18 has nothing"),
+        ({"name": "small_resnet10", "final_relu": False}, "final_relu: a ResNet-10 has nothing"),
+        ({"name": "resnet18", "widen_end": 0.001}, "leaves the last stage no channels"),
+    ],
+)
+def test_options_of_an_encoder_that_would_change_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_encoder(EncoderConfig(**options), (3, 32, 32))
+
+
+def test_vicreg_shows_what_escapes_its_invariance() -> None:
+    cfg = VICReg.Config(encoder=SMALL["encoder"], projector=(16, 12), invariant=5)
+    method = VICReg(cfg, SPEC).eval()
+    found = method.encode(torch.rand(3, 3, 32, 32))
+    assert {part: z.shape[1] for part, z in found.items()} == method.parts
+    assert torch.equal(found["emb"], torch.cat([found["emb_inv"], found["emb_equi"]], dim=1))
+    assert method.parts["emb_equi"] == 7
+
+
+def test_a_machine_with_other_data_than_the_plans_says_so() -> None:
+    resolved = resolve({"method": {"name": "simclr"}, "data": {"name": "digits"}})
+    spec = resolved.source(None, "train").spec
+    assert resolved.source(None, "train", planned=spec.fingerprint).spec == spec
+    with pytest.raises(DataError, match="this machine has others than those the sweep was planned with"):
+        resolved.source(None, "train", planned="0123")
