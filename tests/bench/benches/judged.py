@@ -200,7 +200,7 @@ def measure() -> list[Row]:
             "GB",
             promise="<= 4",
             beside=(
-                f"1,000 objects of 50 views, 1,024 dimensions, queries of 300 objects among all 50,000: {seconds:.0f} s, "
+                f"1,000 objects of 50 views, 1,024 dimensions, 300 asked for among all 50,000 images: {seconds:.0f} s, "
                 "CPU time"
             ),
         ),
