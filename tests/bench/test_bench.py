@@ -48,12 +48,12 @@ def test_a_packed_epoch_beats_decoding_again(pixels: int) -> None:
         assert packed.compare(root, 64)["ratio"] >= 10
 
 
+@pytest.mark.slow
 def test_judging_costs_less_than_encoding_in_every_epoch() -> None:
-    found = judged.compare(objects=5, views=6, encoder="small_resnet10", size=32)
-    assert found["images"] == 10 * 5 * 6
-    assert found["encodings"] == 3 * (300 + 2 * 300 + 2 * 50) * 46 + 300  # 4 of 50 objects are held out by us alone
-    assert found["ratio"] >= 2  # of 50 at the size that is promised: the probes weigh more than a small encoder
-    assert found["top1"] > 0.1 and found["colour"] > 0
+    found = judged.compare(objects=8, views=6, encoder="resnet18", size=32)
+    assert found["images"] == 10 * 8 * 6
+    assert found["encodings"] == 3 * (300 + 2 * 300 + 2 * 50) * 74 + 480  # 6 of 80 objects are held out by us alone
+    assert found["ratio"] >= 4  # of 50 at the size that is promised: with few images the probes weigh more
 
 
 @pytest.mark.parametrize("what", ["words", "crops"])

@@ -75,7 +75,7 @@ def files(folder: Path) -> dict[str, float]:
 
 VERBS = {
     "ls", "plan", "run", "doctor", "data", "status", "watch", "logs", "stop", "resume", "extend", "retry", "table",
-    "best", "explain", "report", "eval", "export", "ui", "track", "clean",
+    "best", "explain", "report", "eval", "export", "import", "ui", "track", "clean",
 }  # fmt: skip
 
 
