@@ -31,6 +31,7 @@ SMOKE: dict[str, Any] = {
     "train.epochs": 2,
     "train.batch_size": 16,
     "rungs": [0.5],
+    "evals.relation.steps": 64,
 }
 
 
