@@ -1,10 +1,11 @@
-"""Rendered views of objects in the layout of 3DIEBench: the split files, the packed cache, and the source over it.
+"""Rendered views of objects in the layout of 3DIEBench: the split files, the cache, and the source over it.
 
     ROOT/SYNSET/OBJECT/image_V.jpg, latent_V.npy       V = 0, 1, ...; latents: see `datasets.rotations`
     SPLITS/{train,val}_images.npy                      text, one "/SYNSET/OBJECT/" an object
     SPLITS/{train,val}_labels.npy                      int64, the class of each
 
-Decoding is done once: all views of a list of objects become one memory-mapped array of bytes.
+Packed, all views of a list of objects are decoded once and become one memory-mapped array of bytes. Else the cache
+holds their latents alone, and threads decode the images of a batch when it is fetched, or before (`prefetch`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -60,7 +62,25 @@ def read_listing(folder: Path, part: Literal["train", "val"]) -> Listing:
     for text in objects:
         if ".." in PurePosixPath(text).parts or text in ("", "."):
             raise DataError(f"bench3die: {folder}/{part}_images.npy: '{text}' is no SYNSET/OBJECT")
+    if len(set(objects)) < len(objects):  # its two places may go to two splits
+        twice = Counter(objects).most_common(1)[0][0]
+        raise DataError(f"bench3die: {folder}/{part}_images.npy: lists '{twice}' twice; list each object once")
     return Listing(objects, labels.astype(np.int64))
+
+
+def read_listings(folder: Path) -> dict[str, Listing]:
+    """Both parts.
+
+    Raises:
+        DataError: as above, or an object is in both.
+    """
+    train, val = (read_listing(folder, part) for part in ("train", "val"))
+    if shared := sorted({*train.objects} & {*val.objects}):
+        raise DataError(
+            f"bench3die: {folder}: train_images.npy and val_images.npy both list '{shared[0]}'"
+            f"{f' and {len(shared) - 1:,} more' * (len(shared) > 1)}; what tests may not train, list each object in one"
+        )
+    return {"train": train, "val": val}
 
 
 def _load(path: Path) -> np.ndarray:
@@ -73,7 +93,7 @@ def _load(path: Path) -> np.ndarray:
     return array
 
 
-# -- the packed cache -----------------------------------------------------------------------------------------------
+# -- the cache ------------------------------------------------------------------------------------------------------
 
 
 def packed(root: Path, listing: Listing, size: int) -> Entry:
@@ -87,9 +107,22 @@ def packed(root: Path, listing: Listing, size: int) -> Entry:
     Raises:
         DataError: a file is missing or damaged, or there is no space for the entry.
     """
+    return stored(_key(root, listing, size), lambda folder: _pack(folder, root, listing, size))
+
+
+def indexed(root: Path, listing: Listing) -> Entry:
+    """The same without images: in place of "x" there are "view" and "bytes" (n,), their numbers and their files' sizes.
+
+    Raises:
+        DataError: a file of latents is missing or damaged, or there is no space for the entry.
+    """
+    return stored(_key(root, listing, None), lambda folder: _pack(folder, root, listing, None))
+
+
+def _key(root: Path, listing: Listing, size: int | None) -> str:
     state = (VERSION, str(root.resolve()), size, listing.objects, listing.labels.tolist(), _times(root, listing))
     name = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
-    return stored(f"bench3die-{size}-{name}", lambda folder: _pack(folder, root, listing, size))
+    return f"bench3die-{size or 'latents'}-{name}"
 
 
 def _times(root: Path, listing: Listing) -> list[int]:
@@ -99,23 +132,30 @@ def _times(root: Path, listing: Listing) -> list[int]:
         raise DataError(f"bench3die: {error.filename}: {error.strerror}; the split files list it") from None
 
 
-def _pack(folder: Path, root: Path, listing: Listing, size: int) -> None:
+def _pack(folder: Path, root: Path, listing: Listing, size: int | None) -> None:
     objects = [root / name for name in listing.objects]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         try:
             views = list(pool.map(views_of, objects, chunksize=64))
             offsets = np.concatenate([[0], np.cumsum([len(numbers) for numbers in views])])
-            width = len(read_latents(objects[0] / f"latent_{views[0][0]}.npy"))
-            hint = "lower data.size or data.limit"
-            x = allocated(folder / "x.npy", np.dtype(np.uint8), (int(offsets[-1]), 3, size, size), hint)
-            latents = allocated(folder / "latents.npy", np.dtype(np.float64), (int(offsets[-1]), width), hint)
+            width, total = len(read_latents(objects[0] / f"latent_{views[0][0]}.npy")), int(offsets[-1])
+
+            def made(name: str, kind: type, *shape: int) -> np.memmap:
+                hint = "lower data.size or data.limit, or set data.packed to false" if size else "lower data.limit"
+                return allocated(folder / f"{name}.npy", np.dtype(kind), (total, *shape), hint)
+
+            x = made("x", np.uint8, 3, size, size) if size else made("bytes", np.int64)
+            latents = made("latents", np.float64, width)
             np.save(folder / "offsets.npy", offsets)
             np.save(folder / "class.npy", listing.labels)
-            progress = Progress("bench3die: packing object", len(objects))
+            if size is None:
+                np.save(folder / "view.npy", np.concatenate(views))
+            progress = Progress(f"bench3die: {'packing' if size else 'reading'} object", len(objects))
 
             def read(number: int) -> None:
                 for row, view in enumerate(views[number], int(offsets[number])):
-                    x[row] = read_image(objects[number] / f"image_{view}.jpg", size)
+                    image = objects[number] / f"image_{view}.jpg"
+                    x[row] = read_image(image, size) if size else image.stat().st_size
                     latents[row] = read_latents(objects[number] / f"latent_{view}.npy", width)
 
             for _ in pool.map(read, range(len(objects))):
@@ -180,8 +220,60 @@ def read_latents(path: Path, width: int | None = None) -> np.ndarray:
 # -- the source -----------------------------------------------------------------------------------------------------
 
 
+class Images(Protocol):
+    """Images by row: an array, or files."""
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """(B, 3, S, S) uint8."""
+        ...
+
+
+class Files:
+    """Images that are decoded when they are asked for, by as many threads as PyTorch has, or beforehand."""
+
+    def __init__(self, root: Path, listing: Listing, entry: Entry, size: int) -> None:
+        """`entry`: of `indexed`."""
+        self._folders = [root / name for name in listing.objects]
+        self._offsets, self._view = np.asarray(entry.arrays["offsets"]), np.asarray(entry.arrays["view"])
+        self._size = size
+        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: tuple[np.ndarray, np.ndarray, list[Future[None]]] | None = None
+
+    def prefetch(self, rows: np.ndarray) -> None:
+        """Begin to decode what will be asked for next; it takes the place of what was begun before."""
+        if self._ahead is not None:
+            for future in self._ahead[2]:
+                future.cancel()
+        self._ahead = rows, *self._submit(rows)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """(B, 3, S, S) uint8.
+
+        Raises:
+            DataError: an image is missing or damaged.
+        """
+        if self._ahead is None or not np.array_equal(self._ahead[0], rows):
+            self.prefetch(rows)
+        assert self._ahead is not None
+        (_, x, futures), self._ahead = self._ahead, None
+        for future in futures:
+            future.result()
+        return x
+
+    def _submit(self, rows: np.ndarray) -> tuple[np.ndarray, list[Future[None]]]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(torch.get_num_threads(), "bench3die")
+        x = np.empty((len(rows), 3, self._size, self._size), np.uint8)
+
+        def read(place: int, row: int, owner: int) -> None:
+            x[place] = read_image(self._folders[owner] / f"image_{self._view[row]}.jpg", self._size)
+
+        owners = np.searchsorted(self._offsets, rows, "right") - 1
+        return x, [self._pool.submit(read, *one) for one in zip(range(len(rows)), rows, owners, strict=True)]
+
+
 class Renders:
-    """Objects with two of their views, or single images, of a packed entry.
+    """Objects with two of their views, or single images.
 
     Pairs are drawn from a number that the generator gives and from each item's own position (see `datasets._draws`):
     generators in the same state give an item the same pair in any batch. `fit` makes the generator of a batch from
@@ -189,14 +281,14 @@ class Renders:
     any number of ranks.
     """
 
-    def __init__(self, entry: Entry, rows: np.ndarray, spec: Spec, items: Items) -> None:
-        """`rows`: positions of this split's objects in the entry. `spec`: of the items.
+    def __init__(self, images: Images, entry: Entry, rows: np.ndarray, spec: Spec, items: Items) -> None:
+        """`images`: of the entry's rows. `rows`: positions of this split's objects in the entry. `spec`: of the items.
 
         Raises:
             DataError: pairs are asked for and an object has one view.
         """
         self.spec, self.items = spec, items
-        self._x, offsets = entry.arrays["x"], np.asarray(entry.arrays["offsets"])
+        self._x, offsets = images, np.asarray(entry.arrays["offsets"])
         self._begin, self._count = offsets[rows], offsets[rows + 1] - offsets[rows]
         self._first = np.concatenate([[0], np.cumsum(self._count)])  # of each object's images among this split's
         self._latents = np.asarray(entry.arrays["latents"])
@@ -207,38 +299,18 @@ class Renders:
     def __len__(self) -> int:
         return len(self._class) if self.items == "objects" else int(self._first[-1])
 
-    @property
-    def owner(self) -> Tensor:
-        """(n,) int64: the object of every image of the split, in order; images of an object follow each other."""
-        return torch.from_numpy(np.repeat(np.arange(len(self._class)), self._count))
-
-    @property
-    def latents(self) -> Tensor:
-        """(n, k) float64: latents of every image of the split, objects in order and views in order."""
-        rows = np.repeat(self._begin - self._first[:-1], self._count) + np.arange(self._first[-1])
-        return torch.from_numpy(self._latents[rows])
-
-    def statistics(self, count: int = 4096) -> tuple[Tensor, Tensor]:
-        """Mean (3,) and standard deviation (3,) over the pixels of at most `count` images, in units of [0, 1]."""
-        total = int(self._first[-1])
-        chosen = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
-        owner = np.searchsorted(self._first, chosen, "right") - 1
-        pixels = self._x[self._begin[owner] + chosen - self._first[owner]].astype(np.float64) / 255
-        return torch.from_numpy(pixels.mean((0, 2, 3))), torch.from_numpy(pixels.std((0, 2, 3)))
+    def prefetch(self, index: Tensor, rng: torch.Generator) -> None:
+        """Begin to decode what `fetch` will be asked for next, with a generator in this state."""
+        if isinstance(self._x, Files):
+            self._x.prefetch(self._rows(index.numpy(), rng)[1].ravel())
 
     def fetch(self, index: Tensor, rng: torch.Generator) -> Batch:
         """The items at `index` (B,): images in [0, 1] with their latents and class; of a pair also what relates it."""
-        at = index.numpy()
-        if self.items == "images":
-            owner = np.searchsorted(self._first, at, "right") - 1
-            rows = [self._begin[owner] + at - self._first[owner]]
-        else:
-            owner = at
-            rows = [self._begin[at] + view for view in drawn_pairs(salt_of(rng), at, self._count[at])]
-        views = [torch.from_numpy(self._x[row]).float().mul_(1 / 255) for row in rows]
-        latents = torch.stack([torch.from_numpy(self._latents[row]).float() for row in rows])
+        owner, rows = self._rows(index.numpy(), rng)
+        x = torch.from_numpy(self._x[rows.ravel()]).float().mul_(1 / 255)
+        latents = torch.from_numpy(self._latents[rows]).float()
         return Batch(
-            views,
+            list(x.view(*rows.shape, *x.shape[1:])),
             index,
             params={"latents": latents},
             labels={
@@ -247,6 +319,13 @@ class Renders:
             },
             relations=rotations.relations(*latents) if len(rows) == 2 else {},
         )
+
+    def _rows(self, at: np.ndarray, rng: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The object of each item (B,), and rows of its views in the entry (V, B)."""
+        if self.items == "images":
+            owner = np.searchsorted(self._first, at, "right") - 1
+            return owner, (self._begin[owner] + at - self._first[owner])[None]
+        return at, self._begin[at] + np.stack(drawn_pairs(salt_of(rng), at, self._count[at]))
 
 
 def drawn_pairs(salt: int, items: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -136,6 +136,9 @@ class Source(Protocol):
 
         What is drawn for an item may depend on `rng` and on the item's position alone (see `datasets._draws`): ranks
         fetch slices of one batch with equal generators. A source of whole images ignores `rng`.
+
+        A source whose fetching takes long may also have `prefetch(index, rng)`: training calls it with what it fetches
+        next, and a generator in the state that one will have.
         """
         ...
 

@@ -10,7 +10,8 @@ The original has no third split: its `val` is `test` here, and `val` is a part o
 An item is an object, as two of its views drawn for each batch (`items: objects`, see `datasets._renders.Renders`), or a
 single image, all views of an object one after the other (`items: images`, for evaluations over all images). The latents
 stand in `Batch.params["latents"]` (see `datasets.rotations`), what leads from view 1 to view 2 in `Batch.relations`:
-"rotation" (4, quaternion), "colour" (2, differences of floor and light hue), "light" (2, differences of the angles).
+"rotation" (4, quaternion), "euler" (3, the same as angles), "colour" (2, differences of floor and light hue), "light"
+(2, differences of the angles).
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ import numpy as np
 from pydantic import Field
 
 from datasets import _parts, config
-from datasets._renders import Items, Listing, Renders, packed, read_listing
+from datasets._renders import Files, Images, Items, Listing, Renders, indexed, packed, read_listing, read_listings
 from datasets.base import DataError, Source, Spec, Split
 from datasets.memory import alone, cache_folder
 from datasets.render.solids import Palette
+from datasets.render.write import TOLD, RenderConfig, write_set
 from datasets.render.write import VERSION as RENDERED
-from datasets.render.write import RenderConfig, write_set
 
-VERSION = 1
+VERSION = 2
 DOWNLOAD = (
     "nothing is fetched: a small set of solids is rendered where the data folder holds no 3DIEBench "
     "(17 GB, CC BY-NC 4.0, https://github.com/facebookresearch/SIE) or a set rendered with --render"
 )
 MARKER = "train_images.npy"
 PUBLISHED = {"data.size": 256, "views.normalize": "3diebench"}  # what the published networks take, see `sweep import`
-RELATIONS = {"rotation": 4, "colour": 2, "light": 2}
+RELATIONS = {"rotation": 4, "euler": 3, "colour": 2, "light": 2}
 
 
 class Solids(config.Config):
@@ -57,7 +58,10 @@ class Config(config.Config):
         "auto", description="files = of the data folder, solids = generated ones; auto = files where there are any"
     )
     items: Items = Field("objects", description="objects = pairs of views of an object; images = each view by itself")
-    size: int = Field(64, ge=32, le=1024, multiple_of=32, description="pixels of a side, resized when packed")
+    size: int = Field(64, ge=32, le=1024, multiple_of=32, description="pixels of a side, resized when decoded")
+    packed: bool = Field(
+        True, description="decode all images once, into the cache; false = for every batch, by threads, one batch ahead"
+    )
     splits: str | None = Field(None, description="folder of the split files; None = beside the objects")
     val_fraction: float = Field(0.1, gt=0, lt=1, description="share of the training objects held out for validation")
     split_seed: int = Field(0, ge=0, lt=2**31, description="which object is held out")
@@ -66,7 +70,7 @@ class Config(config.Config):
 
 
 def open(cfg: Config, root: Path | None, split: Split) -> Source:
-    """One split; on first use all its images are decoded into the cache.
+    """One split; on first use all its images are decoded into the cache, or only their latents are read.
 
     Raises:
         DataError: files are missing or damaged, or the cache has no space.
@@ -74,7 +78,7 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
     found = None if cfg.source == "solids" else _find(cfg, root)
     note = "" if found else f"generated solids, not 3DIEBench: no '{MARKER}' in the data folder"
     folder, splits = found or (_solids(cfg),) * 2
-    listings = {part: read_listing(splits, part) for part in ("train", "val")}
+    listings = read_listings(splits)
     part = "val" if split == "test" else "train"
     listing = listings[part]
     held_out = 0 if part == "val" else max(1, round(len(listing.labels) * cfg.val_fraction))
@@ -82,10 +86,11 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
     rows = (val if split == "val" else rest)[: cfg.limit]
     if len(rows) == 0:
         raise DataError(f"bench3die: {splits}: too few objects in {part}_images.npy for a split '{split}'")
-    if cfg.limit is not None:  # only what is asked for is decoded; else `train` and `val` share an entry
+    if cfg.limit is not None:  # only what is asked for is read; else `train` and `val` share an entry
         listing = Listing([listing.objects[row] for row in rows], listing.labels[rows])
         rows = np.arange(len(rows))
-    entry = packed(folder, listing, cfg.size)
+    entry = packed(folder, listing, cfg.size) if cfg.packed else indexed(folder, listing)
+    images: Images = entry.arrays["x"] if cfg.packed else Files(folder, listing, entry, cfg.size)
     pairs = cfg.items == "objects"
     spec = Spec(
         shape=(3, cfg.size, cfg.size),
@@ -95,11 +100,11 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
         },
         params={"latents": entry.arrays["latents"].shape[1]},
         views=2 if pairs else 1,
-        fingerprint=entry.fingerprint,
+        fingerprint=entry.fingerprint if cfg.packed else f"{entry.fingerprint}-{cfg.size}",
         note="" if cfg.source == "solids" else note,
         relations=RELATIONS if pairs else {},
     )
-    return Renders(entry, rows, spec, cfg.items)
+    return Renders(images, entry, rows, spec, cfg.items)
 
 
 def evaluated(cfg: Config) -> Config:
@@ -108,8 +113,15 @@ def evaluated(cfg: Config) -> Config:
 
 
 def render(cfg: RenderConfig, meshes: str, out: Path) -> Iterator[str]:
-    """Lines of `sweep data bench3die --render MESHES OUT`; see `datasets.render.write.write_set`."""
-    yield from write_set(cfg, meshes, out)
+    """Lines of `sweep data bench3die --render MESHES OUT`; see `datasets.render.write.write_set`.
+
+    Raises:
+        DataError: as there, or `out` cannot be written.
+    """
+    try:
+        yield from write_set(cfg, meshes, out)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror or error}); choose another folder") from None
 
 
 def _find(cfg: Config, root: Path | None) -> tuple[Path, Path] | None:
@@ -119,6 +131,9 @@ def _find(cfg: Config, root: Path | None) -> tuple[Path, Path] | None:
         try:
             folder = _parts.find(root, MARKER, names)
         except DataError as error:
+            for begun in (root, *(root / name for name in names)) if root else ():
+                if (begun / TOLD).exists():  # solids would hide that
+                    raise DataError(f"bench3die: {begun}: is not rendered to the end, run `--render` again") from None
             if cfg.source == "auto":
                 return None
             hint = "put 3DIEBench there, or render a set: `sweep data bench3die --render solids DIR`"

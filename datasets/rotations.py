@@ -8,17 +8,11 @@ Equivariant Representations", ICML 2023, arXiv 2302.10283.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Flavour = Literal["rotation", "rotation_colour", "all"]
-Form = Literal["quaternion", "euler"]
-
 ANGLES, FLOOR_HUE, LIGHT_ANGLES, LIGHT_HUE = slice(0, 3), 3, slice(4, 6), 6  # columns of latents
 COLOURS = [FLOOR_HUE, LIGHT_HUE]
-BESIDE_ROTATION: dict[Flavour, list[int]] = {"rotation": [], "rotation_colour": COLOURS, "all": [3, 4, 5, 6]}
 
 
 def quaternion(angles: Tensor) -> Tensor:
@@ -78,23 +72,15 @@ def relative_euler(first: Tensor, second: Tensor) -> Tensor:
     return euler(matrix(first[..., ANGLES]).mT @ matrix(second[..., ANGLES]))
 
 
-def relative(first: Tensor, second: Tensor, flavour: Flavour = "rotation", form: Form = "quaternion") -> Tensor:
-    """The transformation from view 1 to view 2 as one vector (..., k), of latents (..., 7 or more).
-
-    Args:
-        flavour: "rotation" alone (k = 4, as Euler angles 3), "rotation_colour" with the differences of floor hue and
-            light hue (6, 5), "all" with those of latents 3 to 6 (8, 7). Differences are not wrapped.
-        form: of the rotation.
-    """
-    rotation = (relative_quaternion if form == "quaternion" else relative_euler)(first, second)
-    columns = BESIDE_ROTATION[flavour]
-    return torch.cat([rotation, second[..., columns] - first[..., columns]], -1)
-
-
 def relations(first: Tensor, second: Tensor) -> dict[str, Tensor]:
-    """The same in parts: "rotation" (..., 4), "colour" (..., 2: floor, light), "light" (..., 2: polar, azimuth)."""
+    """What leads from view 1 to view 2, of latents (..., 7 or more); differences are not wrapped.
+
+    "rotation" (..., 4: quaternion), "euler" (..., 3: the same rotation as angles), "colour" (..., 2: floor, light),
+    "light" (..., 2: polar, azimuth).
+    """
     return {
         "rotation": relative_quaternion(first, second),
+        "euler": relative_euler(first, second),
         "colour": second[..., COLOURS] - first[..., COLOURS],
         "light": second[..., LIGHT_ANGLES] - first[..., LIGHT_ANGLES],
     }

@@ -12,6 +12,7 @@ unit is a turn.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -122,6 +123,7 @@ class Views:
         readers = {code: reader for stage in self.stages for code, (reader, _) in stage.reported.items()}
         if clash := sorted(set(readers) & {*spec.params, *spec.relations}):
             raise ConfigError(f"views.tx: the data have a parameter '{clash[0]}' of their own; leave the transform out")
+        self._warn_of_poses(spec)
         kinds = {code: reader.coding for code, reader in readers.items()}
         related = {code: 2 if kind in TURNS else 1 for code, kind in kinds.items()}
         return replace(
@@ -132,6 +134,15 @@ class Views:
             relations={**spec.relations, **related} if self.cfg.count > 1 else {},
             views=self.cfg.count,
         )
+
+    def _warn_of_poses(self, spec: Spec) -> None:
+        codes = [stage.transform.code for stage in self.stages if stage.transform.reposes]
+        if codes and spec.relations and self.cfg.count > 1:
+            warnings.warn(
+                f"views.tx: '{codes[0]}' turns or mirrors what is seen, and what the data know to relate the views "
+                f"({', '.join(sorted(spec.relations))}) leaves that out; take it out where a method is told of poses",
+                stacklevel=4,
+            )
 
     def __call__(self, batch: Batch, rng: torch.Generator, total: int | None = None, offset: int = 0) -> Batch:
         """Training views, each with its own draws.

@@ -31,12 +31,13 @@ class ObjFile:
     name: str
     path: Path
     texture: Path | None
+    place: None = None  # files may be added before it
 
     def mesh(self) -> Mesh:
         """Its triangles.
 
         Raises:
-            DataError: the file is missing or damaged, or holds no face.
+            DataError: the file or its texture is missing or damaged, or it holds no face.
         """
         try:
             return _read(self.path, self.texture)
@@ -49,7 +50,7 @@ def obj_files(folder: Path) -> list[ObjFile]:
     """Every object below a folder, by class and name; of several files of one object the first.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or the index is damaged or names a texture that is not there.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: is no folder; give one with CLASS/NAME.obj in it, or `solids` or `digits`")
@@ -64,12 +65,19 @@ def obj_files(folder: Path) -> list[ObjFile]:
             found.setdefault((category, name), ObjFile(category, name, path, textures.get((category, name))))
     if not found:
         raise DataError(f"{folder}: holds no CLASS/NAME.obj; give another folder, or `solids` or `digits`")
+    used = {shape.texture: key for key, shape in found.items() if shape.texture}
+    if missing := sorted(texture for texture in used if not texture.is_file()):
+        raise DataError(f"{indices[0]}: no '{missing[0]}', the texture of {'/'.join(used[missing[0]])}")
     return [found[key] for key in sorted(found)]
 
 
 def _textures(index: Path) -> dict[tuple[str, str], Path]:
-    with index.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with index.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a mark
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"{index}: cannot be read ({reason}); it should be CSV in UTF-8") from None
     if not rows or not {"class", "object", "texture"} <= rows[0].keys():
         raise DataError(f"{index}: should have the columns class, object, texture")
     return {(row["class"], row["object"]): index.parent / row["texture"] for row in rows if row["texture"]}
@@ -130,15 +138,19 @@ def _materials(path: Path) -> dict[str, tuple[float, ...]]:
 
 
 def _picked(texture: Path, places: np.ndarray) -> np.ndarray:
-    """Linear colours (t, 3) at places (t, 2) of a texture, whose second coordinate goes up."""
+    """Linear colours (t, 3) at places (t, 2) of a texture: the second coordinate goes up; beyond [0, 1] it repeats."""
     image = _texture(texture)
     height, width = image.shape[:2]
-    column = np.floor(places[:, 0] % 1 * width).astype(int).clip(0, width - 1)
-    row = np.floor((1 - places[:, 1]) % 1 * height).astype(int).clip(0, height - 1)
+    across, up = np.where((places >= 0) & (places <= 1), places, places % 1).T  # 0 and 1 are its two edges
+    column = np.floor(across * width).astype(int).clip(0, width - 1)
+    row = np.floor((1 - up) * height).astype(int).clip(0, height - 1)
     return decoded(image[row, column] / 255)
 
 
 @lru_cache(8)
 def _texture(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path}: no texture can be read from it ({' '.join(str(error).split())[:120]})") from None

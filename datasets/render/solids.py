@@ -40,6 +40,11 @@ class Solid:
     seed: int
     palette: Palette = "object"
 
+    @property
+    def place(self) -> int:
+        """Its number among the objects of its class."""
+        return self.number
+
     def mesh(self) -> Mesh:
         """Its triangles, 12 a box."""
         plan = np.random.default_rng([self.seed, int(self.category.removeprefix("solid"))])
@@ -65,11 +70,16 @@ class Solid:
 
 @dataclass(frozen=True)
 class Digit:
-    """A handwritten digit of scikit-learn as a solid, one box a dark pixel; front and back differ in colour."""
+    """A handwritten digit of scikit-learn as a solid, one box a dark pixel; front and back differ in colour.
+
+    Attributes:
+        number: of the image. place: of the object in its class.
+    """
 
     category: str
     name: str
     number: int
+    place: int
     seed: int
     palette: Palette = "object"
 
@@ -104,9 +114,9 @@ def digits(count: int, seed: int, palette: Palette = "object") -> list[Digit]:
     """The first `count` images of each digit."""
     labels = _digits()[1]
     return [
-        Digit(f"digit{kind}", f"{number:04d}", int(number), seed, palette)
+        Digit(f"digit{kind}", f"{number:04d}", int(number), place, seed, palette)
         for kind in range(CLASSES)
-        for number in np.flatnonzero(labels == kind)[:count]
+        for place, number in enumerate(np.flatnonzero(labels == kind)[:count])
     ]
 
 

@@ -42,6 +42,7 @@ class Transform(ABC):
         usable: whether `unit` is a number that a method can be equivariant to; if not it is not in `Batch.params`.
         fits: whether it brings items to the size at which the stack is to end.
         cuts: whether it does so with the data's own pixels, which are then not resized before the stack.
+        reposes: whether it turns or mirrors what is seen, so that poses the data know of do not hold of it.
 
     Attributes:
         dims: width k of its parameters. The first is its strength, and the last its mask where `masked`.
@@ -56,6 +57,7 @@ class Transform(ABC):
     usable: ClassVar[bool] = True
     fits: ClassVar[bool] = False
     cuts: ClassVar[bool] = False
+    reposes: ClassVar[bool] = False
     dims: int = 1
     kind: Kind = "continuous"
     masked: bool = False

@@ -210,6 +210,7 @@ class Rotation(ImageTransform):
     """`rot`: angle a ~ U(-d, d) degrees counter-clockwise; unit (a + d) / (2 d)."""
 
     code = "rot"
+    reposes = True
     Config = RotationOptions
     cfg: RotationOptions
 
@@ -231,6 +232,7 @@ class QuarterTurns(ImageTransform):
     """`ron`: a in {0, 90, 180, 270} degrees counter-clockwise, exact; unit a / 360 + 0.125."""
 
     code = "ron"
+    reposes = True
     kind: Kind = "quarter"
 
     def __init__(self, cfg: NoOptions, shape: Shape, target: Shape) -> None:
@@ -260,6 +262,7 @@ class HorizontalFlip(ImageTransform):
     """`fli`: mirror along W."""
 
     code = "fli"
+    reposes = True
     Config = BinaryOptions
     kind: Kind = "binary"
     masked = True

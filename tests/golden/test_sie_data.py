@@ -11,19 +11,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets import rotations
+from datasets import bench3die, rotations
 from datasets._renders import read_image
 from datasets.base import Batch, Spec
 from datasets.views import Views, ViewsConfig
 
 FOLDER = Path(__file__).parent / "sie"
-FLAVOURS: dict[str, tuple[rotations.Flavour, rotations.Form]] = {
-    "quat": ("rotation", "quaternion"),
-    "euler": ("rotation", "euler"),
-    "rotcolor_quat": ("rotation_colour", "quaternion"),
-    "rotcolor_euler": ("rotation_colour", "euler"),
-    "all_quat": ("all", "quaternion"),
-    "all_euler": ("all", "euler"),
+# its vectors, and the relations that make them side by side
+FLAVOURS = {
+    "quat": ["rotation"],
+    "euler": ["euler"],
+    "rotcolor_quat": ["rotation", "colour"],
+    "rotcolor_euler": ["euler", "colour"],
+    "all_quat": ["rotation", "colour", "light"],
+    "all_euler": ["euler", "colour", "light"],
 }
 
 
@@ -40,20 +41,32 @@ def near(actual: Tensor, expected: np.ndarray | list[float], tolerance: float = 
 def test_relative_vectors(key: str) -> None:
     g = golden("relative_latents")
     first, second = torch.from_numpy(g["latent_1"]), torch.from_numpy(g["latent_2"])
-    flavour, form = FLAVOURS[key]
-    made = rotations.relative(first, second, flavour, form)
-    assert made.shape == g[key].shape
-    near(made, g[key])
-    assert rotations.relative(first[0], second[0], flavour, form).shape == g[key].shape[1:]  # without a batch
+    parts = rotations.relations(first, second)
+    made = torch.cat([parts[name] for name in FLAVOURS[key]], dim=1)
+    expected = g[key]
+    if key.startswith("all"):  # it has latents 3 to 6 in their order: floor hue, the light's two angles, its hue
+        rest = expected[:, -4:]
+        expected = np.concatenate([expected[:, :-4], rest[:, [0, 3]], rest[:, 1:3]], 1)
+    assert made.shape == expected.shape
+    near(made, expected)
+    single = rotations.relations(first[0], second[0])  # without a batch
+    near(torch.cat([single[name] for name in FLAVOURS[key]]), expected[0])
 
 
-def test_relations_are_the_parts_of_the_whole_vector() -> None:
+@pytest.mark.parametrize("name", bench3die.RELATIONS)
+def test_the_relations_of_a_batch_are_those(name: str) -> None:
+    """In single precision, as batches have them."""
     g = golden("relative_latents")
     first, second = (torch.from_numpy(g[key]).float() for key in ("latent_1", "latent_2"))
-    parts = rotations.relations(first, second)
-    near(parts["rotation"], g["quat"])
-    near(parts["colour"], g["rotcolor_quat"][:, 4:])
-    near(parts["light"], g["all_quat"][:, 5:7])
+    expected = {
+        "rotation": g["quat"],
+        "euler": g["euler"],
+        "colour": g["rotcolor_quat"][:, 4:],
+        "light": g["all_quat"][:, 5:7],
+    }
+    made = rotations.relations(first, second)
+    assert made.keys() == bench3die.RELATIONS.keys() and made[name].shape == (16, bench3die.RELATIONS[name])
+    near(made[name], expected[name], 2e-6)
 
 
 def test_the_published_check_values() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from trainables.core.config import resolve
 from trainables.core.fit import Silent, fit
 from trainables.evals.base import Request
 from trainables.evals.features import CheckpointSubject
+from trainables.nets.pairs import RelatedMethod
 
 VIEWS, COUNT = 3, 4
 
@@ -42,6 +46,18 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own(rendered: Path, tmp_path: Path) -> Path:
     """A set that a test may change."""
     return Path(shutil.copytree(rendered, tmp_path / "own"))
+
+
+def every_latents(source: _renders.Renders) -> torch.Tensor:
+    """(n, k) of the images of a split, in order."""
+    return source.fetch(torch.arange(len(source)), rng()).params["latents"][0]
+
+
+def on_disk(folder: Path, part: str) -> torch.Tensor:
+    """The same from the files, (objects * VIEWS, 7)."""
+    names = [path.strip("/") for path in np.load(folder / f"{part}_images.npy")]
+    files = [folder / name / f"latent_{view}.npy" for name in names for view in range(VIEWS)]
+    return torch.from_numpy(np.stack([np.load(file) for file in files])).float()
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -69,18 +85,19 @@ def one_line(root: Path | None, **values: Any) -> str:
 def test_the_originals_val_is_our_test_and_our_val_is_held_out_of_train(rendered: Path) -> None:
     sources = {split: opened(rendered, split) for split in SPLITS}
     assert [len(source) for source in sources.values()] == [24, 6, 10]
-    content = {split: set(map(tuple, source.latents.tolist())) for split, source in sources.items()}
+    seen = {split: every_latents(opened(rendered, split, items="images")) for split in SPLITS}
+    content = {split: set(map(tuple, latents.tolist())) for split, latents in seen.items()}
     assert sum(map(len, content.values())) == len(set.union(*content.values())) == 40 * VIEWS
-    test = [np.load(rendered / path.strip("/") / "latent_0.npy") for path in np.load(rendered / "val_images.npy")]
-    assert np.array_equal(sources["test"].latents[::VIEWS], test), "in the order of the list"
-    other = set(map(tuple, opened(rendered, "val", split_seed=1).latents.tolist()))
+    assert torch.equal(seen["test"], on_disk(rendered, "val")), "in the order of the list"
+    other = set(map(tuple, every_latents(opened(rendered, "val", items="images", split_seed=1)).tolist()))
     assert other != content["val"] and other < content["val"] | content["train"]
 
 
 def test_the_spec(rendered: Path) -> None:
     spec = opened(rendered).spec
     assert spec.shape == (3, 32, 32) and spec.labels == {"class": 10} and spec.params == {"latents": 7}
-    assert spec.views == 2 and spec.relations == {"rotation": 4, "colour": 2, "light": 2} and spec.note == ""
+    assert bench3die.RELATIONS == {"rotation": 4, "euler": 3, "colour": 2, "light": 2}
+    assert spec.views == 2 and spec.relations == bench3die.RELATIONS and spec.note == ""
     single = opened(rendered, items="images").spec
     assert single.views == 1 and single.relations == {} and single.fingerprint == spec.fingerprint
 
@@ -104,7 +121,8 @@ def test_other_views_latents_and_files_do_no_harm(own: Path) -> None:
         np.save(path, np.concatenate([np.load(path), [1.0, 2.0, 3.0]]))
     whole = [opened(own, split, items="images") for split in ("train", "val")]
     assert sum(map(len, whole)) == 30 * VIEWS - 1
-    assert whole[0].spec.params == {"latents": 10} and whole[0].latents[:, 7:].unique(dim=0).tolist() == [[1, 2, 3]]
+    assert whole[0].spec.params == {"latents": 10}
+    assert every_latents(whole[0])[:, 7:].unique(dim=0).tolist() == [[1, 2, 3]]
     batch = opened(own).fetch(torch.arange(24), rng())
     assert batch.params["latents"].shape == (2, 24, 10)
     assert {name: value.shape[1] for name, value in batch.relations.items()} == bench3die.RELATIONS
@@ -113,6 +131,7 @@ def test_other_views_latents_and_files_do_no_harm(own: Path) -> None:
 
 def test_the_split_files_may_lie_elsewhere(own: Path) -> None:
     (own / "lists").mkdir()
+    (own / "render.json").unlink()
     for part in ("train", "val"):
         for what in ("images", "labels"):
             (own / f"{part}_{what}.npy").rename(own / "lists" / f"{part}_{what}.npy")
@@ -127,13 +146,14 @@ def test_the_split_files_may_lie_elsewhere(own: Path) -> None:
 
 
 def test_a_limit_takes_the_first_objects_and_decodes_no_other(own: Path) -> None:
-    first = opened(own, limit=5)
-    assert len(first) == 5 and torch.equal(first.latents, opened(own).latents[: 5 * VIEWS])
+    first = opened(own, limit=5, items="images")
+    assert len(first) == 5 * VIEWS
+    assert torch.equal(every_latents(first), every_latents(opened(own, items="images"))[: 5 * VIEWS])
     kept = {path.strip("/") for path in np.load(own / "train_images.npy")}
-    decoded = opened(own, limit=3)
-    used = set(map(tuple, decoded.latents.tolist()))
+    used = set(map(tuple, every_latents(opened(own, limit=3, items="images")).tolist()))
     for name in kept:  # damage what was not asked for; in place, so that nothing is seen to have changed
-        latents = {tuple(np.load(own / name / f"latent_{view}.npy").tolist()) for view in range(VIEWS)}
+        files = [own / name / f"latent_{view}.npy" for view in range(VIEWS)]
+        latents = {tuple(torch.from_numpy(np.load(file)).float().tolist()) for file in files}
         if not latents & used:
             (own / name / "image_0.jpg").write_bytes(b"")
     assert len(opened(own, limit=3, size=64)) == 3
@@ -147,7 +167,8 @@ def test_a_pair_is_two_views_of_one_object_with_what_relates_them(rendered: Path
     index = torch.tensor([3, 17, 0])
     batch = pairs.fetch(index, rng(1))
     every = images.fetch(torch.arange(len(images)), rng())
-    assert len(images) == VIEWS * len(pairs) and torch.equal(images.owner, torch.arange(24).repeat_interleave(VIEWS))
+    assert len(images) == VIEWS * len(pairs)
+    assert torch.equal(every.labels["object"], torch.arange(24).repeat_interleave(VIEWS))
     for place, item in enumerate(index.tolist()):
         rows = []
         for view in range(2):
@@ -158,6 +179,7 @@ def test_a_pair_is_two_views_of_one_object_with_what_relates_them(rendered: Path
         assert rows[0] != rows[1] and {row // VIEWS for row in rows} == {item}
     first, second = batch.params["latents"]
     assert torch.equal(batch.relations["rotation"], rotations.relative_quaternion(first, second))
+    assert torch.equal(batch.relations["euler"], rotations.relative_euler(first, second))
     assert torch.equal(batch.relations["colour"], (second - first)[:, [3, 6]])
     assert torch.equal(batch.relations["light"], (second - first)[:, [4, 5]])
 
@@ -190,14 +212,11 @@ def test_every_ordered_pair_is_as_likely() -> None:
 def test_images_come_object_by_object_and_view_by_view(rendered: Path) -> None:
     images = opened(rendered, "test", items="images")
     names = [path.strip("/") for path in np.load(rendered / "val_images.npy")]
-    latents = np.stack([np.load(rendered / name / f"latent_{view}.npy") for name in names for view in range(VIEWS)])
-    assert images.latents.dtype == torch.float64 and np.array_equal(images.latents, latents)
     batch = images.fetch(torch.arange(len(images)), rng())
-    assert np.allclose(batch.params["latents"][0], latents)
+    assert torch.equal(batch.params["latents"][0], on_disk(rendered, "val"))
+    assert torch.equal(batch.labels["object"], torch.arange(len(names)).repeat_interleave(VIEWS))
     x = _renders.read_image(rendered / names[2] / "image_1.jpg", 32)
     assert torch.equal(batch.views[0][2 * VIEWS + 1], torch.from_numpy(x.copy()).float().mul_(1 / 255))
-    mean, std = images.statistics()
-    assert torch.allclose(mean, batch.views[0].double().mean((0, 2, 3))) and (std > 0.05).all()
 
 
 def test_views_pass_on_what_the_data_know(rendered: Path) -> None:
@@ -205,7 +224,7 @@ def test_views_pass_on_what_the_data_know(rendered: Path) -> None:
     made = Views(ViewsConfig(tx=("gra",)), source.spec)
     batch = source.fetch(torch.arange(6), rng())
     out = made(batch, rng())
-    assert set(out.relations) == set(made.spec.relations) == {"rotation", "colour", "light", "gra"}
+    assert set(out.relations) == set(made.spec.relations) == {"rotation", "euler", "colour", "light", "gra"}
     assert torch.equal(out.relations["rotation"], batch.relations["rotation"])
     assert torch.equal(out.params["latents"], batch.params["latents"])
     clean = made.clean(batch)
@@ -269,6 +288,95 @@ def test_too_large_for_the_disk_is_said_before(own: Path, monkeypatch: pytest.Mo
     assert "0.0 GB are left" in text and "data.size or data.limit" in text and "SWEEP_CACHE" in text
 
 
+# -- without it -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("items", ["objects", "images"])
+def test_without_the_packed_cache_everything_is_the_same(rendered: Path, cache: Path, items: str) -> None:
+    for split in SPLITS:
+        files = opened(rendered, split, items=items, packed=False)
+        assert not list(cache.glob("bench3die-32-*")) or split != "train", "no image is kept"
+        packed = opened(rendered, split, items=items)
+        assert len(files) == len(packed)
+        assert replace(files.spec, fingerprint="") == replace(packed.spec, fingerprint="")
+        index = torch.randperm(len(files), generator=rng(2))
+        ours, theirs = (source.fetch(index, rng(7)) for source in (files, packed))
+        assert all(torch.equal(a, b) for a, b in zip(ours.views, theirs.views, strict=True))
+        for name in ("params", "labels", "relations"):
+            a, b = getattr(ours, name), getattr(theirs, name)
+            assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    assert not [path for path in cache.glob("bench3die-latents-*/*") if path.name == "x.npy"]
+
+
+def test_without_it_other_sizes_and_other_images_are_other_data(own: Path) -> None:
+    prints = [opened(own, packed=False, size=size).spec.fingerprint for size in (32, 64, 32)]
+    assert prints[0] == prints[2] != prints[1]
+    folder = own / str(np.load(own / "train_images.npy")[0]).strip("/")
+    (folder / "image_0.jpg").unlink()
+    shutil.copy(folder / "image_1.jpg", folder / "image_0.jpg")
+    assert opened(own, packed=False).spec.fingerprint != prints[0]
+
+
+def test_threads_decode_the_images_of_a_batch(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many at once as PyTorch has threads: each waits until all have begun."""
+    together, read = Barrier(3, timeout=30), _renders.read_image
+
+    def meeting(path: Path, size: int) -> np.ndarray:
+        together.wait()
+        return read(path, size)
+
+    monkeypatch.setattr(_renders, "read_image", meeting)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert len(opened(rendered, packed=False).fetch(torch.arange(6), rng())) == 6
+
+
+def test_what_comes_next_is_decoded_before(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, read, paths = opened(rendered, packed=False), _renders.read_image, []
+    expected = source.fetch(torch.tensor([4, 1, 9]), rng(3))
+
+    def noted(path: Path, size: int) -> np.ndarray:
+        paths.append(path)
+        return read(path, size)
+
+    monkeypatch.setattr(_renders, "read_image", noted)
+    source.prefetch(torch.tensor([4, 1, 9]), rng(3))
+    batch = source.fetch(torch.tensor([4, 1, 9]), rng(3))
+    assert all(torch.equal(a, b) for a, b in zip(batch.views, expected.views, strict=True)) and len(paths) == 6
+    source.prefetch(torch.tensor([0, 2]), rng(3))
+    other = source.fetch(torch.tensor([4, 1, 9]), rng(3))  # not what was announced
+    assert all(torch.equal(a, b) for a, b in zip(other.views, expected.views, strict=True))
+    opened(rendered).prefetch(torch.arange(3), rng())  # packed, there is nothing to do
+
+
+def test_training_without_it_is_the_same_and_decodes_one_batch_ahead(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, take = [], _renders.Files.__getitem__
+
+    def noted(self: _renders.Files, rows: np.ndarray) -> np.ndarray:
+        ahead.append(self._ahead is not None and np.array_equal(self._ahead[0], rows))
+        return take(self, rows)
+
+    monkeypatch.setattr(_renders.Files, "__getitem__", noted)
+    losses = []
+    for packed in (True, False):
+        config = resolve(
+            {
+                "method": {"name": "simclr", "encoder": {"name": "narrow_cifar10_resnet8"}},
+                "data": {"name": "bench3die", "size": 32, "packed": packed},
+                "train": {"epochs": 2, "batch_size": 8, "collapse_rank": 0},
+            }
+        )
+        listener = Silent()
+        fit(config, rendered, tmp_path / str(packed), listener)
+        losses.append([epoch["loss"] for epoch in listener.epochs])
+    assert losses[0] == losses[1]
+    steps = math.ceil(len(bench3die.open(config.data, rendered, "train")) / 8)
+    assert ahead == [False, *[True] * (steps - 1)] * 2 + [False], (
+        "of each epoch all but the first, none of the last look"
+    )
+
+
 # -- what is wrong --------------------------------------------------------------------------------------------------
 
 
@@ -276,6 +384,13 @@ def test_missing_data_say_what_helps(tmp_path: Path) -> None:
     text = one_line(tmp_path)
     assert "train_images.npy" in text and str(tmp_path / "bench3die") in text and "--render solids" in text
     assert "--data-root" in one_line(None)
+
+
+def test_a_set_that_is_being_rendered_is_not_replaced_by_solids(own: Path) -> None:
+    (own / "train_images.npy").unlink()
+    for source in ("auto", "files"):
+        text = one_line(own, source=source)
+        assert text == f"bench3die: {own}: is not rendered to the end, run `--render` again"
 
 
 def broken(own: Path, what: str) -> None:
@@ -307,6 +422,14 @@ def broken(own: Path, what: str) -> None:
         np.save(own / "train_labels.npy", np.arange(5))
     elif what == "outside":
         np.save(own / "train_images.npy", np.array(["/../../etc/"] * 30))
+    elif what == "in both":
+        both = np.load(own / "train_images.npy")
+        both[7] = np.load(own / "val_images.npy")[2].strip("/")  # however it is written
+        np.save(own / "train_images.npy", both)
+    elif what == "twice":
+        twice = np.load(own / "train_images.npy")
+        twice[7] = twice[3]
+        np.save(own / "train_images.npy", twice)
     elif what == "no labels":
         (own / "val_labels.npy").unlink()
 
@@ -326,6 +449,8 @@ def broken(own: Path, what: str) -> None:
         ("numbers for names", "one list of text and one of whole numbers"),
         ("fewer labels", "equally long"),
         ("outside", "is no SYNSET/OBJECT"),
+        ("in both", r"train_images.npy and val_images.npy both list 'solid\d/\d{4}'; what tests may not train"),
+        ("twice", r"train_images.npy: lists 'solid\d/\d{4}' twice; list each object once"),
         ("no labels", "no 'val_labels.npy' in"),
     ],
 )
@@ -373,6 +498,23 @@ def test_a_method_is_trained_on_pairs_and_its_encoder_sees_every_image(rendered:
     assert subject.meta.spec.relations == bench3die.RELATIONS and subject.spec.relations == {}
     every, source = subject.features(Request("train")), subject.data("train")[0]
     assert isinstance(source, _renders.Renders)
-    assert every.index.tolist() == list(range(12 * VIEWS)) and len(source.latents) == 12 * VIEWS
-    assert torch.equal(every.labels["object"], source.owner)
-    assert torch.equal(every.params["latents"], source.latents.float())
+    assert every.index.tolist() == list(range(12 * VIEWS)) == list(range(len(source)))
+    assert torch.equal(every.labels["object"], torch.arange(12).repeat_interleave(VIEWS))
+    assert torch.equal(every.params["latents"], every_latents(source))
+
+
+@pytest.mark.parametrize("group", [["euler"], ["euler", "colour"], ["euler", "colour", "light"]])
+def test_a_method_is_told_the_rotation_as_angles(rendered: Path, group: list[str]) -> None:
+    small = {"encoder": {"name": "narrow_cifar10_resnet8"}, "projector": [16, 16], "equi": 32}
+    method = {"name": "sie", **small, "group": group}
+    config = resolve({"method": method, "data": {"name": "bench3die", "size": 32}})
+    source = config.source(rendered, "train")
+    views = config.build_views(source.spec)
+    config.method_class.check(config.method, views.spec)
+    made = config.build_method(views.spec)
+    batch = views(source.fetch(torch.arange(8), rng()), rng())
+    assert isinstance(made, RelatedMethod)
+    g = made.relation(batch)
+    assert g.shape == (8, made.k) == (8, sum(bench3die.RELATIONS[name] for name in group))
+    assert torch.equal(g[:, :3], rotations.relative_euler(*batch.params["latents"]))
+    assert torch.isfinite(made(batch)["loss"])

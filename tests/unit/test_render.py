@@ -6,17 +6,19 @@ import colorsys
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from datasets import rotations
+from datasets import bench3die, rotations
 from datasets._progress import Progress, duration
 from datasets.base import DataError
-from datasets.render import scene
-from datasets.render.meshes import obj_files
+from datasets.config import ConfigError, parse
+from datasets.render import scene, write
+from datasets.render.meshes import ObjFile, obj_files
 from datasets.render.solids import digits, solids
 from datasets.render.write import RenderConfig, latents_of, write_set
 
@@ -162,9 +164,12 @@ def test_a_picture_takes_a_moment() -> None:
 # -- meshes ---------------------------------------------------------------------------------------------------------
 
 
-def write_obj(path: Path, extra: str = "", face: str = "f 1/1 2/1 3/1 4/1") -> None:
+def write_obj(
+    path: Path, extra: str = "", face: str = "f 1/1 2/1 3/1 4/1", at: tuple[float, float] = (0.3, 0.8)
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"# a square, y up\n{extra}v 0 0 0\nv 2 0 0\nv 2 4 0\nv 0 4 0\nvt 0.3 0.8\n{face}\n")
+    corners = "v 0 0 0\nv 2 0 0\nv 2 4 0\nv 0 4 0\n"
+    path.write_text(f"# a square, y up\n{extra}{corners}vt {at[0]} {at[1]}\n{face}\n")
 
 
 def test_an_obj_file_is_read(tmp_path: Path) -> None:
@@ -202,6 +207,48 @@ def test_no_meshes_are_one_line(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match="`solids` or `digits`"):
             obj_files(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "seen"),  # on a texture of 2 x 2: above red and green, below blue and white
+    [
+        ((0, 0), (0, 0, 255)), ((1, 0), (255, 255, 255)), ((0, 1), (255, 0, 0)), ((1, 1), (0, 255, 0)),
+        ((0.5, 0.5), (255, 255, 255)), ((1.25, -0.75), (0, 0, 255)), ((-0.25, 1.75), (0, 255, 0)),
+    ],
+)  # fmt: skip
+def test_a_texture_has_edges_and_repeats_beyond_them(
+    tmp_path: Path, place: tuple[float, float], seen: tuple[int, ...]
+) -> None:
+    texture = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
+    Image.fromarray(texture).save(tmp_path / "palette.png")
+    (tmp_path / "index.csv").write_text("class,object,texture\nsquare,a,palette.png\n")
+    write_obj(tmp_path / "square" / "a.obj", at=place)
+    assert (obj_files(tmp_path)[0].mesh().colours[0] == scene.decoded(np.array(seen) / 255)).all()
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("class,object,texture\nsquare,ä,p.png\n".encode("latin-1"), r"index\.csv: cannot be read .*CSV in UTF-8"),
+        (b"class;object;texture\nsquare;a;p.png\n", "should have the columns class, object, texture"),
+        (b"class,object,texture\nsquare,a,p.png\n", r"index\.csv: no '.*p\.png', the texture of square/a"),
+        (b"class,object,texture\nsquare,a,torn.png\n", r"torn\.png: no texture can be read from it"),
+    ],
+)
+def test_a_damaged_index_or_texture_is_one_line_about_itself(tmp_path: Path, index: bytes, message: str) -> None:
+    write_obj(tmp_path / "square" / "a.obj")
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
+    (tmp_path / "index.csv").write_bytes(index)
+    with pytest.raises(DataError, match=message) as caught:
+        obj_files(tmp_path)[0].mesh()
+    assert "\n" not in str(caught.value) and "a.obj" not in str(caught.value)
+
+
+def test_an_index_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    Image.fromarray(np.full((2, 2, 3), (0, 255, 0), np.uint8)).save(tmp_path / "grün.png")
+    (tmp_path / "index.csv").write_text("class,object,texture\r\nsquare,a,grün.png\r\n", encoding="utf-8-sig")
+    write_obj(tmp_path / "square" / "a.obj")
+    assert obj_files(tmp_path)[0].mesh().colours.tolist() == [[0, 1, 0]] * 2
 
 
 def test_real_meshes(data_root: Path) -> None:
@@ -304,7 +351,7 @@ def test_views_depend_on_their_seed_alone() -> None:
 
 def test_other_pictures_are_not_mixed_in(tmp_path: Path) -> None:
     list(write_set(CFG, "solids", tmp_path))
-    for other in ({"size": 24}, {"seed": 1}):
+    for other in ({"size": 24}, {"seed": 1}, {"held_out": 0.4}):
         with pytest.raises(DataError, match=r"was rendered with .*choose another folder"):
             list(write_set(CFG.model_copy(update=other), "solids", tmp_path))
     with pytest.raises(DataError, match="choose another folder"):
@@ -314,18 +361,183 @@ def test_other_pictures_are_not_mixed_in(tmp_path: Path) -> None:
         list(write_set(CFG, "solids", tmp_path))
 
 
+def listed(folder: Path) -> dict[str, set[str]]:
+    return {part: set(np.load(folder / f"{part}_images.npy").tolist()) for part in ("train", "val")}
+
+
+def some(path: Path, *objects: tuple[str, str]) -> str:
+    np.save(path, np.array(objects))
+    return str(path)
+
+
+def few(folder: Path, count: int, kind: str = "digits") -> RenderConfig:
+    """`count` objects of each of two classes."""
+    cfg = CFG.model_copy(update={"count": count})
+    rows = [(shape.category, shape.name) for shape in write._shapes(cfg, kind) if shape.category[-1] in "27"]
+    return cfg.model_copy(update={"objects": some(folder / f"{count}.npy", *rows)})
+
+
 def test_only_the_objects_asked_for(tmp_path: Path) -> None:
-    np.save(tmp_path / "some.npy", np.array([("solid3", "0001"), ("solid5", "0000"), ("solid5", "0001")]))
-    cfg = CFG.model_copy(update={"objects": str(tmp_path / "some.npy")})
-    list(write_set(cfg, "solids", tmp_path / "set"))
-    assert np.load(tmp_path / "set" / "val_images.npy").tolist() in (["/solid5/0000/"], ["/solid5/0001/"])
-    assert len(np.load(tmp_path / "set" / "train_images.npy")) == 2, "the only object of a class trains"
-    np.save(tmp_path / "some.npy", np.array([("solid3", "7777")]))
+    names = [("solid3", "0000"), ("solid5", "0000"), ("solid5", "0001")]
+    cfg = CFG.model_copy(update={"objects": some(tmp_path / "some.npy", *names)})
+    lines = list(write_set(cfg, "solids", tmp_path / "set"))
+    assert listed(tmp_path / "set") == {"train": {"/solid3/0000/", "/solid5/0000/"}, "val": {"/solid5/0001/"}}
+    assert lines[-1] == "no object in val of solid3: add objects"
+    some(tmp_path / "some.npy", ("solid3", "7777"))
     with pytest.raises(DataError, match="has no object solid3/7777"):
         list(write_set(cfg, "solids", tmp_path / "set"))
     np.save(tmp_path / "some.npy", np.arange(3))
     with pytest.raises(DataError, match="should hold rows"):
         list(write_set(cfg, "solids", tmp_path / "set"))
+
+
+def test_too_few_objects_for_two_parts_are_refused_before_anything_is_rendered(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"render\.count: .* greater than or equal to 2 \(got 1\)"):
+        parse(RenderConfig, {"count": 1}, "render")
+    for kinds, names, said in ((("1",), ("0000", "0001"), "1 objects in train and 1 in val"),
+                               (("1", "2"), ("0000",), "2 objects in train and 0 in val")):  # fmt: skip
+        rows = [(f"solid{kind}", name) for kind in kinds for name in names]
+        cfg = CFG.model_copy(update={"objects": some(tmp_path / "some.npy", *rows)})
+        with pytest.raises(DataError, match=f"{said}, a set needs at least 2 and 1; ask for more objects"):
+            list(write_set(cfg, "solids", tmp_path / "set"))
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("held_out", [0.1, 0.2, 0.25, 0.5, 0.6, 0.9])
+@pytest.mark.parametrize("kind", ["solids", "digits"])
+def test_the_parts_of_generated_objects_keep_each_classs_share(kind: str, held_out: float) -> None:
+    for count in (2, 3, 10, 41):
+        cfg = RenderConfig(count=count, held_out=held_out, seed=3)
+        train, val = write._split(cfg, write._shapes(cfg, kind))
+        for category in {shape.category for shape in train}:
+            held = sum(shape.category == category for shape in val)
+            assert abs(held - count * held_out) <= 1 and 1 <= held <= count - 1
+
+
+def test_the_parts_of_meshes_are_drawn_with_the_share() -> None:
+    shapes: list[write.Shape] = [ObjFile(f"c{row % 3}", f"m{row}", Path(), None) for row in range(3000)]
+    parts = [write._split(RenderConfig(seed=seed), shapes) for seed in (0, 1)]
+    for train, val in parts:
+        assert len(train) + len(val) == 3000
+        assert all(150 < sum(shape.category == kind for shape in val) < 250 for kind in ("c0", "c1", "c2"))
+        assert [shape.name for shape in train] != sorted(shape.name for shape in train)
+    assert not {*parts[0][1]} <= {*parts[1][1]}, "by seed"
+
+
+def test_no_object_changes_its_part_when_others_are_added() -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("solids", "digits", "meshes"):
+        cfg = RenderConfig(count=30)
+        everything = (
+            [ObjFile(f"c{row % 4}", f"m{row}", Path(), None) for row in range(120)]
+            if kind == "meshes" else write._shapes(cfg, kind)
+        )  # fmt: skip
+        parts = [set(part) for part in write._split(cfg, everything)]
+        for count in (1, 5, 60):
+            chosen = [everything[row] for row in rng.choice(len(everything), count, replace=False)]
+            for part, own in zip(parts, write._split(cfg, chosen), strict=True):
+                assert set(own) <= part
+
+
+def test_a_set_grows_without_a_leak(tmp_path: Path) -> None:
+    list(write_set(few(tmp_path, 2), "digits", tmp_path / "set"))
+    before = listed(tmp_path / "set")
+    list(write_set(few(tmp_path, 5), "digits", tmp_path / "set"))
+    after = listed(tmp_path / "set")
+    assert all(before[part] < after[part] for part in ("train", "val")) and not after["train"] & after["val"]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 6])
+def test_a_run_that_is_killed_leaves_no_lists_of_two_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Killed after so many lists of a set that gets more objects."""
+    list(write_set(few(tmp_path, 2), "digits", tmp_path / "set"))
+    more = few(tmp_path, 4)
+    with monkeypatch.context() as patch:
+        real, seen = write.replacing, []
+
+        def dying(path: Path) -> Any:
+            if path.suffix == ".npy" and path.parent == tmp_path / "set":
+                seen.append(path.name)
+                if len(seen) > after:
+                    raise Killed
+            return real(path)
+
+        patch.setattr(write, "replacing", dying)
+        with pytest.raises(Killed):
+            list(write_set(more, "digits", tmp_path / "set"))
+    assert not (tmp_path / "set" / "train_images.npy").exists(), "no one takes it for a whole set"
+    list(write_set(more, "digits", tmp_path / "set"))
+    list(write_set(more, "digits", tmp_path / "fresh"))
+    assert whole(tmp_path / "set") == whole(tmp_path / "fresh")
+
+
+def test_a_set_is_not_whole_while_views_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    list(write_set(few(tmp_path, 2), "digits", tmp_path / "set"))
+
+    def dying(*arguments: Any) -> int:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "render_object", dying)
+        with pytest.raises(Killed):
+            list(write_set(few(tmp_path, 2).model_copy(update={"views": 4}), "digits", tmp_path / "set"))
+    assert not (tmp_path / "set" / "train_images.npy").exists()
+
+
+def test_a_finished_set_is_left_as_it_is(tmp_path: Path) -> None:
+    list(write_set(few(tmp_path, 2), "digits", tmp_path / "set"))
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "set").rglob("*.*") if path.suffix != ".lock"}
+    list(write_set(few(tmp_path, 2), "digits", tmp_path / "set"))
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+
+
+def test_fewer_views_than_there_are_are_refused(tmp_path: Path) -> None:
+    list(write_set(few(tmp_path, 2), "digits", tmp_path / "set"))
+    before = whole(tmp_path / "set")
+    with pytest.raises(DataError, match=r"has a view 2; ask for views=3 or more, or choose another folder"):
+        list(write_set(few(tmp_path, 3).model_copy(update={"views": 2}), "digits", tmp_path / "set"))
+    assert whole(tmp_path / "set") == before
+
+
+@pytest.mark.parametrize("kind", ["lists", "class", "views", "latents"])
+def test_a_set_of_someone_else_is_not_touched(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "3DIEBench"
+    folder.mkdir()
+    (folder / "README.md").write_text("theirs")
+    if kind == "lists":
+        np.save(folder / "val_labels.npy", np.arange(3))
+    elif kind == "class":
+        write_obj(folder / "solid3" / "a.obj")
+    else:
+        (folder / "02691156" / "1").mkdir(parents=True)
+        name = "image_0.jpg" if kind == "views" else "latent_0.npy"
+        (folder / "02691156" / "1" / name).write_bytes(b"theirs")
+    before = {path: path.is_file() and path.read_bytes() for path in sorted(folder.rglob("*"))}
+    with pytest.raises(DataError, match=r"3DIEBench: holds .* was not rendered here; choose another folder") as caught:
+        list(write_set(CFG, "solids", folder))
+    assert "\n" not in str(caught.value)
+    assert {path: path.is_file() and path.read_bytes() for path in sorted(folder.rglob("*"))} == before
+
+
+def test_other_files_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "cache" / "entry").mkdir(parents=True)
+    (tmp_path / "README.md").write_text("")
+    list(write_set(CFG, "solids", tmp_path))
+    assert len(np.load(tmp_path / "train_images.npy")) == 10
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (Path("/proc/nothing"), tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DataError, match=f"{folder}: cannot be written .*choose another folder") as caught:
+            list(bench3die.render(CFG, "solids", folder))
+        assert "\n" not in str(caught.value)
 
 
 def test_progress_is_said_now_and_then() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -318,14 +319,26 @@ def test_relations_say_what_leads_from_view_one_to_view_two() -> None:
 def test_what_the_data_know_passes_through() -> None:
     spec = replace(SPEC, views=2, params={"latents": 7}, relations={"rotation": 4})
     b = batch(count=2, params={"latents": torch.rand(2, 6, 7)}, relations={"rotation": torch.rand(6, 4)})
-    v = views(spec, tx=("fli",))
+    v = views(spec, tx=("gra",))
     out = v(b, rng())
-    assert v.spec.relations == {"rotation": 4, "fli": 1} and set(out.relations) == {"rotation", "fli"}
+    assert v.spec.relations == {"rotation": 4, "gra": 1} and set(out.relations) == {"rotation", "gra"}
     assert torch.equal(out.relations["rotation"], b.relations["rotation"])
     assert torch.equal(out.to("cpu").relations["rotation"], b.relations["rotation"])
     assert torch.equal(v.evaluation(b, rng()).relations["rotation"], b.relations["rotation"])
     with pytest.raises(ConfigError, match="a parameter 'fli' of their own"):
         views(replace(spec, relations={"fli": 1}), tx=("fli",))
+
+
+@pytest.mark.parametrize("code", ["fli", "flv", "rot", "ron"])
+def test_what_makes_known_poses_untrue_is_said(code: str) -> None:
+    spec = replace(SPEC, views=2, relations={"rotation": 4, "light": 2})
+    with pytest.warns(UserWarning, match=rf"views\.tx: '{code}' turns or mirrors .* \(light, rotation\)"):
+        views(spec, tx=("gra", code))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        views(spec, tx=("sca", "jit", "gra", "blu"))
+        views(replace(spec, relations={}), tx=(code,))
+        views(replace(spec, views=1), tx=(code,), count=1)
 
 
 def test_one_view_relates_to_nothing() -> None:

@@ -245,12 +245,20 @@ class _Run:
     def batches_of(self, epoch: int) -> Iterator[Batch]:
         """This rank's slices of the epoch's batches, with their views, on the device."""
         order = torch.randperm(len(self.source), generator=generator(self.config.seed, epoch, -1))
-        for step in range(self.batches):
+        prefetch = getattr(self.source, "prefetch", None)
+
+        def sliced(step: int) -> tuple[Tensor, int, int]:
             index = order[step * self.train.batch_size : (step + 1) * self.train.batch_size]
             low, high = share(len(index), dist.rank(), dist.world())
-            fetched = self.source.fetch(index[low:high], self.fetching(epoch, step))
+            return index[low:high], len(index), low
+
+        for step in range(self.batches):
+            own, total, offset = sliced(step)
+            fetched = self.source.fetch(own, self.fetching(epoch, step))
+            if prefetch and step + 1 < self.batches:
+                prefetch(sliced(step + 1)[0], self.fetching(epoch, step + 1))
             draws = generator(self.config.seed, epoch, step)
-            batch = self.views(fetched.to(self.device), draws, total=len(index), offset=low)
+            batch = self.views(fetched.to(self.device), draws, total=total, offset=offset)
             batch.seed = key(self.config.seed, epoch, step, -4)
             yield batch
 

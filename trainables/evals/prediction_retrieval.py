@@ -29,7 +29,7 @@ from trainables.evals._retrieval import HITS, chance, nearest, normalized, ranks
 from trainables.evals.base import REPORTED, Capabilities, EvalConfig, Needs, Request, Result, Subject
 
 PART = "emb_equi"
-POSES = ("rotation", "colour", "light")  # what is known of any two images
+POSES = ("rotation", "euler", "colour", "light")  # what is known of any two images
 
 
 class Config(EvalConfig):

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from datasets.base import Spec, Split
 from datasets.config import ConfigError
-from datasets.rotations import relations, relative_euler
+from datasets.rotations import relations
 from trainables.evals import _files, _heads
 from trainables.evals._heads import STEPS, Hidden
 from trainables.evals.base import (
@@ -138,7 +138,7 @@ def drawn(groups: Sequence[Tensor], count: int, rng: np.random.Generator) -> tup
 def truth(features: Features, pairs: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     """What relates the images of each pair: target -> (n, k)."""
     one, other = (features.params["latents"][rows].double() for rows in pairs)
-    return {name: y.float() for name, y in (relations(one, other) | {"euler": relative_euler(one, other)}).items()}
+    return {name: y.float() for name, y in relations(one, other).items()}
 
 
 def measure(read: Tensor, true: Tensor) -> dict[str, float]:
