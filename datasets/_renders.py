@@ -299,6 +299,11 @@ class Renders:
     def __len__(self) -> int:
         return len(self._class) if self.items == "objects" else int(self._first[-1])
 
+    @property
+    def owner(self) -> np.ndarray:
+        """(n,) the object that each item shows: evaluations that take a few items take whole objects."""
+        return self._rows(np.arange(len(self)), torch.Generator())[0]
+
     def prefetch(self, index: Tensor, rng: torch.Generator) -> None:
         """Begin to decode what `fetch` will be asked for next, with a generator in this state."""
         if isinstance(self._x, Files):

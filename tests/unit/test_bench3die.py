@@ -22,7 +22,7 @@ from datasets.views import Views, ViewsConfig
 from trainables.core.config import resolve
 from trainables.core.fit import Silent, fit
 from trainables.evals.base import Request
-from trainables.evals.features import CheckpointSubject
+from trainables.evals.features import CheckpointSubject, _chosen
 from trainables.nets.pairs import RelatedMethod
 
 VIEWS, COUNT = 3, 4
@@ -217,6 +217,16 @@ def test_images_come_object_by_object_and_view_by_view(rendered: Path) -> None:
     assert torch.equal(batch.labels["object"], torch.arange(len(names)).repeat_interleave(VIEWS))
     x = _renders.read_image(rendered / names[2] / "image_1.jpg", 32)
     assert torch.equal(batch.views[0][2 * VIEWS + 1], torch.from_numpy(x.copy()).float().mul_(1 / 255))
+
+
+def test_an_evaluation_of_a_few_images_sees_whole_objects(rendered: Path) -> None:
+    source = bench3die.open(bench3die.Config(source="files", items="images", size=32), rendered, "train")
+    batch = source.fetch(torch.arange(len(source)), torch.Generator())
+    assert torch.equal(torch.from_numpy(source.owner), batch.labels["object"])  # type: ignore[attr-defined]
+    rows = _chosen(source, Request("train", limit=len(source) - 1))
+    kept = batch.labels["object"][rows]
+    assert 0 < len(rows) < len(source)
+    assert all((kept == one).sum() == (batch.labels["object"] == one).sum() for one in kept.unique())
 
 
 def test_views_pass_on_what_the_data_know(rendered: Path) -> None:
