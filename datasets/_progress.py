@@ -1,10 +1,12 @@
-"""How far a long job is: about twenty lines on standard error, none for what is done in a moment."""
+"""How far a long job is: about twenty lines on standard error, none for what is done in a moment; and its threads."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 EVERY = 5.0  # seconds between lines, at least
 LINES = 20  # in all, where the job is longer
@@ -37,6 +39,17 @@ class Progress:
             left = (now - begin) * (self.total - self.done) / max(self.done - before, 1)
             self._next = now + max(EVERY, (now - begin + left) / LINES)
             self._say(f"{self.what} {self.done:,} of {self.total:,}, {duration(left)} left")
+
+
+def in_threads(work: Callable[[int], None], count: int, progress: Progress) -> None:
+    """Do `work` of 0 .. count - 1 by as many threads as there are cores; after a failure, which is raised, no more."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        try:
+            for _ in pool.map(work, range(count)):
+                progress.add()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def duration(seconds: float) -> str:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from datasets import rotations
 from datasets._draws import below, salt_of
-from datasets._progress import Progress
+from datasets._progress import Progress, in_threads
 from datasets.base import Batch, DataError, Spec
 from datasets.memory import Entry, allocated, stored
 
@@ -134,35 +134,33 @@ def _times(root: Path, listing: Listing) -> list[int]:
 
 def _pack(folder: Path, root: Path, listing: Listing, size: int | None) -> None:
     objects = [root / name for name in listing.objects]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        try:
-            views = list(pool.map(views_of, objects, chunksize=64))
-            offsets = np.concatenate([[0], np.cumsum([len(numbers) for numbers in views])])
-            width, total = len(read_latents(objects[0] / f"latent_{views[0][0]}.npy")), int(offsets[-1])
+    found: list[list[int]] = [[]] * len(objects)
 
-            def made(name: str, kind: type, *shape: int) -> np.memmap:
-                hint = "lower data.size or data.limit, or set data.packed to false" if size else "lower data.limit"
-                return allocated(folder / f"{name}.npy", np.dtype(kind), (total, *shape), hint)
+    def look(number: int) -> None:
+        found[number] = views_of(objects[number])
 
-            x = made("x", np.uint8, 3, size, size) if size else made("bytes", np.int64)
-            latents = made("latents", np.float64, width)
-            np.save(folder / "offsets.npy", offsets)
-            np.save(folder / "class.npy", listing.labels)
-            if size is None:
-                np.save(folder / "view.npy", np.concatenate(views))
-            progress = Progress(f"bench3die: {'packing' if size else 'reading'} object", len(objects))
+    in_threads(look, len(objects), Progress("bench3die: looking at object", len(objects)))
+    offsets = np.concatenate([[0], np.cumsum([len(numbers) for numbers in found])])
+    width, total = len(read_latents(objects[0] / f"latent_{found[0][0]}.npy")), int(offsets[-1])
 
-            def read(number: int) -> None:
-                for row, view in enumerate(views[number], int(offsets[number])):
-                    image = objects[number] / f"image_{view}.jpg"
-                    x[row] = read_image(image, size) if size else image.stat().st_size
-                    latents[row] = read_latents(objects[number] / f"latent_{view}.npy", width)
+    def made(name: str, kind: type, *shape: int) -> np.memmap:
+        hint = "lower data.size or data.limit, or set data.packed to false" if size else "lower data.limit"
+        return allocated(folder / f"{name}.npy", np.dtype(kind), (total, *shape), hint)
 
-            for _ in pool.map(read, range(len(objects))):
-                progress.add()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    x = made("x", np.uint8, 3, size, size) if size else made("bytes", np.int64)
+    latents = made("latents", np.float64, width)
+    np.save(folder / "offsets.npy", offsets)
+    np.save(folder / "class.npy", listing.labels)
+    if size is None:
+        np.save(folder / "view.npy", np.concatenate(found))
+
+    def read(number: int) -> None:
+        for row, view in enumerate(found[number], int(offsets[number])):
+            image = objects[number] / f"image_{view}.jpg"
+            x[row] = read_image(image, size) if size else image.stat().st_size
+            latents[row] = read_latents(objects[number] / f"latent_{view}.npy", width)
+
+    in_threads(read, len(objects), Progress(f"bench3die: {'packing' if size else 'reading'} object", len(objects)))
     x.flush()
     latents.flush()
 

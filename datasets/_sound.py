@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets._draws import below, salt_of
-from datasets._progress import Progress
+from datasets._progress import Progress, in_threads
 from datasets.base import Batch, DataError, Spec
 from datasets.memory import Arrays, Entry, allocated, stored
 
@@ -132,13 +132,7 @@ def _pack(folder: Path, name: str, files: Sequence[Path], hint: str, rate: int) 
             raise DataError(f"{files[number]}: damaged (its header promises more than it holds); fetch it again")
         x[begin : begin + len(sound)][: end - begin] = sound[: end - begin]
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        try:
-            for _ in pool.map(one, range(len(files))):
-                progress.add()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    in_threads(one, len(files), progress)
     x.flush()
 
 

@@ -8,8 +8,6 @@ once, into the cache; `views: {tx: [cro, fli], size: 64, count: 1}` cuts squares
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from pydantic import Field
 
 from datasets import _parts, config
 from datasets._download import unpacked
-from datasets._progress import Progress
+from datasets._progress import Progress, in_threads
 from datasets.base import SPLITS, DataError, Source, Spec, Split
 from datasets.memory import allocated, stored
 
@@ -96,13 +94,7 @@ def _pack(place: Path, files: list[Path], labels: np.ndarray, size: int) -> None
     def one(row: int) -> None:
         x[row] = shrunk(files[row], size)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        try:
-            for _ in pool.map(one, range(len(files))):
-                progress.add()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    in_threads(one, len(files), progress)
     x.flush()
 
 

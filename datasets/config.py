@@ -18,6 +18,12 @@ class Config(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
+def under_default(kind: type[Config], field: str, value: Any) -> Any:
+    """Options of `field` without a name are those of its default: {"width": 8} of the encoder a method has anyway."""
+    default = kind.model_fields[field].get_default(call_default_factory=True)
+    return {"name": default.name, **value} if isinstance(value, dict) else value
+
+
 class ConfigError(ValueError):
     """A wrong configuration; its text is one line that says what, where and what would be right."""
 

@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from joint import begin, compare, end, spawned, steps, train_step
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from datasets.base import Batch, Spec
 from trainables.core.config import resolve
-from trainables.core.dist import convert_batchnorm
 from trainables.core.fit import fit
 from trainables.cpc import CPC
 from trainables.gim import GIM
@@ -58,18 +56,6 @@ def share(name: str, split: str, rows: slice) -> Batch:
     return Batch([x[rows]], torch.arange(n)[rows], labels=labels, seed=17)
 
 
-def train_step(model: nn.Module, method: nn.Module, batch: Batch) -> dict[str, dict[str, Tensor]]:
-    """Scalars, gradients and buffers of a training step, and the scalars in evaluation."""
-    values = model.train()(batch)
-    values["loss"].backward()
-    gradients = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
-    buffers = {name: value.clone() for name, value in method.named_buffers()}
-    with torch.no_grad():
-        evaluated = method.eval()(batch)
-    return {"values": {name: value.detach() for name, value in values.items()}, "gradients": gradients,
-            "buffers": buffers, "evaluated": evaluated}  # fmt: skip
-
-
 def trained(folder: Path) -> dict[str, Tensor]:
     """The weights after two epochs of `fit` on tones, with odd batches and a partial last one.
 
@@ -85,36 +71,23 @@ def trained(folder: Path) -> dict[str, Tensor]:
 
 
 def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    results: dict[str, Any] = {}
-    for name, split in CASES:
-        first, second = SPLITS[split]
-        method = convert_batchnorm(build(name))
-        rows = slice(0, first) if rank == 0 else slice(first, first + second)
-        results[f"{name}/{split}"] = train_step(DistributedDataParallel(method), method, share(name, split, rows))
+    begin(rank, folder)
+    results: dict[str, Any] = {**steps(rank, CASES, SPLITS, build, share)}
     results["fit"] = trained(Path(folder) / "fit")
-    torch.save(results, f"{folder}/rank{rank}.pt")
-    torch.distributed.destroy_process_group()
+    end(results, rank, folder)
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder: Path = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, args=(str(folder),), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    return spawned(work, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize(("name", "split"), CASES)
 def test_two_ranks_are_one_process(ranks: list[dict[str, Any]], name: str, split: str) -> None:
     method = build(name)
     expected = train_step(method, method, share(name, split, slice(None)))
-    for found in (rank[f"{name}/{split}"] for rank in ranks):
-        for kind, tensors in expected.items():
-            assert found[kind].keys() == tensors.keys()
-            for key, value in tensors.items():
-                scale = max(1.0, float(value.abs().max()))
-                torch.testing.assert_close(found[kind][key], value, rtol=0, atol=1e-10 * scale)
+    for rank in ranks:
+        compare(rank[f"{name}/{split}"], expected)
 
 
 def test_whole_trainings_agree(ranks: list[dict[str, Any]], tmp_path: Path) -> None:

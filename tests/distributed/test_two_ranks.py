@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from joint import begin, compare, end, spawned, steps, train_step
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from datasets.auxiliary import Auxiliary, AuxiliaryView
 from datasets.base import Batch, Spec
@@ -67,18 +64,6 @@ def share(name: str, split: str, rows: slice) -> Batch:
     return batch
 
 
-def train_step(model: nn.Module, method: nn.Module, batch: Batch) -> dict[str, dict[str, Tensor]]:
-    """Scalars, gradients and buffers after one training step, and the scalars in evaluation."""
-    out = model.train()(batch)
-    out["loss"].backward()
-    gradients = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
-    buffers = {name: value.clone() for name, value in method.named_buffers()}
-    with torch.no_grad():
-        evaluated = method.eval()(batch)
-    values = {name: value.detach() for name, value in out.items()}
-    return {"values": values, "gradients": gradients, "buffers": buffers, "evaluated": evaluated}
-
-
 def plain_norm() -> nn.BatchNorm2d:
     """Without affine parameters, and with the average over all batches as running statistics."""
     return nn.BatchNorm2d(3, momentum=None, affine=False)
@@ -97,14 +82,8 @@ def normalise(norm: Any, x: Tensor) -> dict[str, Tensor]:
 
 
 def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    results: dict[str, Any] = {}
-    for name, split in CASES:
-        first, second = SPLITS[split]
-        method = convert_batchnorm(build(name))
-        rows = slice(0, first) if rank == 0 else slice(first, first + second)
-        results[f"{name}/{split}"] = train_step(DistributedDataParallel(method), method, share(name, split, rows))
+    begin(rank, folder)
+    results: dict[str, Any] = {**steps(rank, CASES, SPLITS, build, share)}
     x = torch.arange(3 - 2 * rank, dtype=torch.float64)[:, None] + 10 * rank
     x.requires_grad_()
     gathered = dist.gather(x)
@@ -112,31 +91,20 @@ def work(rank: int, folder: str) -> None:
     results["gather"] = {"x": {"rows": gathered.detach(), "grad": x.grad, "weight": torch.tensor(dist.weight(len(x)))}}
     mine = slice(0, 3) if rank == 0 else slice(3, 5)
     results["norm"] = normalise(convert_batchnorm(plain_norm()), images()[mine])
-    torch.save(results, f"{folder}/rank{rank}.pt")
-    torch.distributed.destroy_process_group()
+    end(results, rank, folder)
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder: Path = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, args=(str(folder),), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    return spawned(work, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize(("name", "split"), CASES)
 def test_two_ranks_are_one_process(ranks: list[dict[str, Any]], name: str, split: str) -> None:
     method = build(name)
     expected = train_step(method, method, share(name, split, slice(None)))
-    for found in (rank[f"{name}/{split}"] for rank in ranks):
-        for kind, tensors in expected.items():
-            assert found[kind].keys() == tensors.keys()
-            for key, value in tensors.items():
-                scale = max(1.0, float(value.abs().max()))
-                torch.testing.assert_close(found[kind][key], value, rtol=0, atol=1e-10 * scale, msg=about(kind, key))
-
-
-def about(kind: str, key: str) -> Callable[[str], str]:
-    return lambda text: f"{kind} {key}: {text}"
+    for rank in ranks:
+        compare(rank[f"{name}/{split}"], expected)
 
 
 def test_gather_of_uneven_rows_and_its_gradient(ranks: list[dict[str, Any]]) -> None:

@@ -6,17 +6,17 @@ import io
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from opened import every, one_line, rng, whole
 from PIL import Image
 
 from datasets import _download, awa2, deboer, fsdd, shapes3d, stl10
 from datasets._download import downloaded, unpacked
-from datasets.base import SPLITS, DataError, Source, Split
+from datasets.base import SPLITS, DataError, Split
 from datasets.config import ConfigError
 from datasets.transforms.load import find
 from datasets.views import Views, ViewsConfig
@@ -29,27 +29,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("SWEEP_CACHE", str(folder))
     return folder
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def every(module: Any, root: Path | None, **options: Any) -> dict[Split, Source]:
-    cfg = module.Config(**options)
-    return {one: module.open(cfg, root, one) for one in EVERY}
-
-
-def whole(source: Source) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    batch = source.fetch(torch.arange(len(source)), rng())
-    return batch.views[0], batch.labels
-
-
-def one_line(module: Any, root: Path | None, split: Split = "train", **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        module.open(module.Config(**options), root, split)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # -- STL-10 ---------------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from opened import every, one_line, rng, whole
 from torch import Tensor
 
 from datasets import _sound, fsdd, librispeech
-from datasets._sound import FRAME, RATE, Sounds
+from datasets._sound import FRAME, RATE
 from datasets.base import SPLITS, DataError, Split
 from datasets.config import ConfigError, parse
 
@@ -26,27 +27,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("SWEEP_CACHE", str(folder))
     return folder
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def every(module: Any, root: Path | None, **options: Any) -> dict[Split, Any]:
-    cfg = module.Config(**options)
-    return {one: module.open(cfg, root, one) for one in EVERY}
-
-
-def whole(source: Sounds) -> tuple[Tensor, dict[str, Tensor]]:
-    batch = source.fetch(torch.arange(len(source)), rng())
-    return batch.views[0][:, 0], batch.labels
-
-
-def one_line(module: Any, root: Path | None, split: Split = "train", **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        module.open(module.Config(**options), root, split)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # -- LibriSpeech ----------------------------------------------------------------------------------------------------

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from opened import every, one_line, rng, whole
 from scipy.linalg import solve_toeplitz
 from scipy.signal import resample_poly
-from torch import Tensor
 
 from datasets import _sound, deboer
-from datasets._sound import FRAME, RATE, Sounds
+from datasets._sound import FRAME, RATE
 from datasets._syllables import SplitConfig, cuts, fitted, split, write_syllables
 from datasets.base import SPLITS, DataError, Split
 from datasets.config import ConfigError, parse
@@ -34,27 +33,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def spoken() -> speech.Spoken:
     return speech.speak(np.arange(0, 729, 9), np.zeros(81, int))
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def every(module: Any, root: Path | None, **options: Any) -> dict[Split, Any]:
-    cfg = module.Config(**options)
-    return {one: module.open(cfg, root, one) for one in EVERY}
-
-
-def whole(source: Sounds) -> tuple[Tensor, dict[str, Tensor]]:
-    batch = source.fetch(torch.arange(len(source)), rng())
-    return batch.views[0][:, 0], batch.labels
-
-
-def one_line(module: Any, root: Path | None, split: Split = "train", **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        module.open(module.Config(**options), root, split)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # -- synthesis ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from datasets.base import Batch, Spec
-from datasets.config import Config, ConfigError
+from datasets.config import Config, ConfigError, under_default
 from trainables.core import dist
 from trainables.core.method import Method
 from trainables.losses.classification import cross_entropy, topk_hits
@@ -34,8 +34,7 @@ class PairConfig(Config):
     @classmethod
     def _named(cls, value: Any) -> Any:
         """An option of the encoder without its name is one of the method's own default."""
-        default = cls.model_fields["encoder"].get_default(call_default_factory=True)
-        return {"name": default.name, **value} if isinstance(value, dict) else value
+        return under_default(cls, "encoder", value)
 
 
 class PairMethod(Method):

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benches.epochs import epoch_by_item, epoch_shared
 from benches.rows import Row
 from datasets import bench3die
-from datasets.base import Source
 from datasets.render.write import RenderConfig, write_set
 from datasets.rotations import relative_quaternion
 
@@ -71,24 +71,10 @@ def compare(root: Path, size: int, epochs: int = 4) -> dict[str, float]:
     pack = time.process_time() - begin
     objects = np.load(root / "train_images.npy").tolist()[: len(source)]
     usual = Decoding(root, objects, len(list((root / objects[0].strip("/")).glob("*.jpg"))), size)
-    decoded = min(_epoch_decoded(usual, len(source)) for _ in range(2))
-    packed = min(_epoch_packed(source) for _ in range(epochs))
+    decoded = min(epoch_by_item(usual, len(source), BATCH) for _ in range(2))
+    packed = min(epoch_shared(source, BATCH) for _ in range(epochs))
     torch.set_num_threads(threads)
     return {"decoded": decoded, "packed": packed, "ratio": decoded / packed, "pack": pack, "pairs": len(source)}
-
-
-def _epoch_decoded(usual: Decoding, count: int) -> float:
-    rng, begin = np.random.default_rng(0), time.process_time()
-    for index in torch.randperm(count).split(BATCH):
-        usual.batch(index, rng)
-    return time.process_time() - begin
-
-
-def _epoch_packed(source: Source) -> float:
-    rng, begin = torch.Generator().manual_seed(0), time.process_time()
-    for index in torch.randperm(len(source)).split(BATCH):
-        source.fetch(index, rng)
-    return time.process_time() - begin
 
 
 def measure() -> list[Row]:

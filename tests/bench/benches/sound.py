@@ -14,9 +14,9 @@ import soundfile
 import torch
 from torch import Tensor
 
+from benches.epochs import epoch_by_item, epoch_shared
 from benches.rows import Row
 from datasets import _sound, deboer, librispeech
-from datasets.base import Source
 from datasets.synth import speech
 
 BATCH = 64
@@ -87,24 +87,10 @@ def compare(root: Path, what: str, epochs: int = 4) -> dict[str, float]:
         files = sorted((root / "LibriSpeech").rglob("*.flac"))
     pack = time.process_time() - begin
     usual = Reading(files[: len(source)], source.spec.shape[-1], random=what == "crops")
-    read = min(_epoch_read(usual, len(source)) for _ in range(2))
-    shared = min(_epoch_shared(source) for _ in range(epochs))
+    read = min(epoch_by_item(usual, len(source), BATCH) for _ in range(2))
+    shared = min(epoch_shared(source, BATCH) for _ in range(epochs))
     torch.set_num_threads(threads)
     return {"read": read, "shared": shared, "ratio": read / shared, "pack": pack, "items": len(source)}
-
-
-def _epoch_read(usual: Reading, count: int) -> float:
-    rng, begin = np.random.default_rng(0), time.process_time()
-    for index in torch.randperm(count).split(BATCH):
-        usual.batch(index, rng)
-    return time.process_time() - begin
-
-
-def _epoch_shared(source: Source) -> float:
-    rng, begin = torch.Generator().manual_seed(0), time.process_time()
-    for index in torch.randperm(len(source)).split(BATCH):
-        source.fetch(index, rng)
-    return time.process_time() - begin
 
 
 def measure() -> list[Row]:
