@@ -6,14 +6,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benches import judged, overhead, packed, pipeline, sound, step, store
 from benches.rows import BEGIN, END, Row, update
 
 
-def test_a_step_of_fit_costs_little_more_than_the_bare_step() -> None:
-    found = step.compare(16, step.RECIPE, rounds=5, encoder="narrow_cifar10_resnet8")
+@pytest.mark.parametrize(
+    "sections", [step.duet(16, step.RECIPE, "narrow_cifar10_resnet8"), step.sim(32)], ids=["duet", "sim"]
+)
+def test_a_step_of_fit_costs_little_more_than_the_bare_step(sections: dict[str, Any]) -> None:
+    found = step.compare(sections, rounds=5)
     assert found["fetch"] <= found["deliver"] < found["bare"]
     assert found["ratio"] <= 1.15
 

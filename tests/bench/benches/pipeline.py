@@ -84,7 +84,7 @@ def _seconds(pipeline: Batched | PerSample, index: Tensor, repeat: int) -> float
 
 def model_seconds(size: int, encoder: str = "narrow_cifar10_resnet20", rounds: int = 3) -> float:
     """CPU seconds of one image in a DUET step whose views lie in memory."""
-    bare = step.Bare(step.config(size, STACK, 2, encoder))
+    bare = step.Bare(step.resolved(step.duet(size, STACK, encoder), 2))
     bare.steps()
     return statistics.median(bare.times()["bare"] / BATCH for _ in range(rounds))
 
