@@ -189,6 +189,10 @@ class CheckpointSubject:
         x = torch.cat([batch.views[0].float().cpu() for batch in blocks])
         return views.pixels(x)
 
+    def shown(self, inputs: Tensor) -> Tensor:
+        """What `inputs` gives, as the method takes it (images normalised); differentiable."""
+        return self.data("train")[1].normalized(inputs)
+
     def on(self, data: dict[str, Any]) -> CheckpointSubject:
         """The same encoder on other data, `{"name": "cifar", "variant": "cifar100"}`, brought to what it takes."""
         return CheckpointSubject(
