@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from datasets.atomic import replacing
 
+DIVERGING = "RdBu_r"  # blue for negative
 POINTS = 2000  # more only make a scatter heavier
 
 
@@ -72,6 +73,60 @@ def bars(path: Path, heights: Tensor, level: float, labels: tuple[str, str, str]
     axes.axhline(level, color="black", linewidth=0.8, linestyle="--", label=labels[2])
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1], xticks=range(len(heights)))
     axes.legend(fontsize=8)
+    return _png(path, figure)
+
+
+def lines(
+    path: Path, x: Tensor, curves: Mapping[str, Tensor], labels: tuple[str, str], title: str, log2: bool = False
+) -> Path:
+    """A PNG of named curves (m,) over x (m,); labels: of the axes. `log2`: x in powers of two, with its points marked."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, curve in curves.items():
+        axes.plot(x.tolist(), curve.tolist(), label=name, marker="o" if log2 else None, markersize=4)
+    if log2:
+        axes.set_xscale("log", base=2)
+        axes.set_ylim(bottom=0)
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+    if len(curves) > 1:
+        axes.legend(fontsize=8)
+    return _png(path, figure)
+
+
+def heat(path: Path, values: Tensor, labels: tuple[str, str], title: str) -> Path:
+    """A PNG of a matrix (rows, columns), colours the same far to both sides of zero; labels: of x and y axis."""
+    from matplotlib.figure import Figure
+
+    largest = max(float(values.abs().max()), 1e-12)
+    figure = Figure(figsize=(7, max(2.0, min(7.0, 1.2 + 0.15 * len(values)))), layout="constrained")
+    axes = figure.add_subplot()
+    shown = axes.imshow(values, aspect="auto", cmap=DIVERGING, vmin=-largest, vmax=largest, interpolation="nearest")
+    figure.colorbar(shown, ax=axes)
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+    return _png(path, figure)
+
+
+def regions(path: Path, shares: Tensor, reach: float, labels: tuple[str, str], title: str) -> Path:
+    """A PNG of probabilities (H, W, classes) over a square from -reach to reach: the likeliest, paler where unsure."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    classes = shares.shape[2]
+    colours = np.asarray(
+        matplotlib.colormaps["tab10" if classes <= 10 else "turbo"](np.linspace(0, 1, max(classes, 2)))
+    )
+    colours = colours if classes > 10 else np.asarray(matplotlib.colormaps["tab10"](np.arange(classes)))
+    top, which = (np.asarray(one) for one in shares.max(2))
+    sure = ((top - 1 / classes) / (1 - 1 / classes))[..., None]
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(1 - sure * (1 - colours[which][..., :3]), origin="lower", extent=(-reach, reach, -reach, reach))
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+    seen = [Patch(color=colours[k], label=f"class {k}") for k in np.unique(which)[:20]]
+    axes.legend(handles=seen, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return _png(path, figure)
 
 
