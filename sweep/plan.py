@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class Plan:
         spec = self.spec(resolved)
         nodes: dict[str, Node] = {}
         for applied in self._applicable(resolved, spec) if self.skipped else self._evaluations:
-            requests = tuple(asdict(request) for request in applied.module.requests(applied.config, spec))
+            requests = tuple(request.identity for request in applied.module.requests(applied.config, spec))
             after = tuple(applied.module.NEEDS.after)
             # the key too: it begins the names of the metrics, which the result holds
             identity = {

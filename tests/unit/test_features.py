@@ -16,10 +16,10 @@ import torch
 
 from datasets.config import ConfigError
 from trainables.core import state
-from trainables.core.config import resolve
+from trainables.core.config import digest, resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load, names
-from trainables.evals import base
+from trainables.evals import base, features
 from trainables.evals.base import Features, Request
 from trainables.evals.features import CheckpointSubject, FeatureStore, read, write
 
@@ -31,6 +31,11 @@ CONFIG: dict[str, Any] = {
 PAIRS: dict[str, Any] = {
     "method": {"name": "sie", "encoder": {"name": "small_resnet10", "width": 4}, "equi": 16, "projector": [16, 16]},
     "data": {"name": "bench3die", "source": "solids", "size": 32, "solids": {"objects": 3, "views": 4}},
+}
+SOUND: dict[str, Any] = {
+    "method": {"name": "sim", "encoder": {"channels": 8, "context": 6}, "prediction_steps": 4, "negatives": 3},
+    "data": {"name": "made.tones", "limit": 70},
+    "views": {"count": 1},
 }
 
 
@@ -58,6 +63,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def of_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A method that trains on pairs of views of rendered objects."""
     return made(PAIRS, tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def of_sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A method with frames whose latents are distributions."""
+    return made(SOUND, tmp_path_factory.mktemp("sound"))
 
 
 @pytest.fixture
@@ -202,6 +213,87 @@ def test_an_encoder_that_diverged_is_named(subject: CheckpointSubject) -> None:
     with pytest.raises(ConfigError, match=r"not finite.*its training diverged"):  # the checkpoint itself is whole
         subject.features(Request("val"))
     assert not list(subject.cache.glob("*.h5"))
+
+
+# -- frames and draws ---------------------------------------------------------------------------------------------
+
+
+def test_frames_and_what_is_made_of_them_agree(of_sound: Path, tmp_path: Path) -> None:
+    subject = CheckpointSubject(of_sound, None, tmp_path)
+    whole = subject.features(Request("val"))
+    direct = subject.method.frames(subject.inputs(Request("val")))  # type: ignore[operator]
+    for part, size in subject.method.parts.items():
+        frames = subject.features(Request("val", part=part, pool="frames"))
+        (length,) = subject.method.places[part]  # type: ignore[index,union-attr,misc]
+        assert list(frames.parts) == [part] and frames.parts[part].shape == (70, length, size)
+        torch.testing.assert_close(frames.parts[part], direct[part])
+        highest, mean = (subject.features(Request("val", part=part, pool=pool)) for pool in ("max", "mean"))
+        torch.testing.assert_close(highest.parts[part], direct[part].amax(1))
+        torch.testing.assert_close(mean.parts[part], whole.parts[part])
+        assert torch.equal(frames.labels["pitch"], whole.labels["pitch"])
+    drawn = subject.features(Request("val", part="module1", pool="frames", draws=2)).parts["module1"]
+    for pool, expected in (("mean", drawn.mean(1)), ("max", drawn.amax(1))):
+        found = subject.features(Request("val", pool=pool, draws=2)).parts["module1"]
+        torch.testing.assert_close(found, expected)
+
+
+def test_draws_of_latents_are_the_requests_and_not_of_the_batch(of_sound: Path, tmp_path: Path) -> None:
+    request = Request("val", "whi", repeat=2, limit=50, draws=3)
+    torch.manual_seed(1)
+    one = CheckpointSubject(of_sound, None, tmp_path / "a").features(request)
+    torch.manual_seed(2)
+    two = CheckpointSubject(of_sound, None, tmp_path / "b", batch_size=7).features(request)
+    seen = CheckpointSubject(of_sound, None, tmp_path / "c").features(Request("val", "whi", repeat=2, limit=50))
+    for part, drawn in one.parts.items():
+        torch.testing.assert_close(drawn, two.parts[part])
+        grouped = drawn.view(100, 3, -1)
+        assert len(grouped.flatten(0, 1).unique(dim=0)) == 300, f"{part} is not drawn anew"
+    assert torch.equal(one.index.view(100, 3)[:, 1], seen.index) and torch.equal(
+        one.labels["pitch"], two.labels["pitch"]
+    )
+    many = CheckpointSubject(of_sound, None, tmp_path / "a").features(
+        Request("val", draws=200, limit=5, part="module0")
+    )
+    calm = CheckpointSubject(of_sound, None, tmp_path / "a").features(Request("val", limit=5)).parts["module0"]
+    torch.testing.assert_close(many.parts["module0"].view(5, 200, -1).mean(1), calm, atol=0.05, rtol=0)
+
+
+def test_keys_of_what_was_stored_before_have_not_changed(subject: CheckpointSubject) -> None:
+    before = {"split": "val", "transform": "rot", "strength": None, "repeat": 2, "limit": 9}
+    request = Request("val", "rot", repeat=2, limit=9)
+    assert request.identity == before and list(request.identity) == list(before)
+    source = subject.data("val")[0].spec.fingerprint
+    data = {"fingerprint": source, "config": [subject.resolved.data_name, subject.resolved.data.dump()]}
+    assert subject.key(request) == digest([subject.meta.digest, data, before, 1])
+    assert features._seed(request, 0) == features._seed(
+        Request("val", "rot", repeat=2, limit=9, draws=3, pool="max"), 0
+    )
+    others = [{"part": "all"}, {"pool": "max"}, {"draws": 1}, {"part": "all", "pool": "frames"}]
+    assert len({subject.key(Request("val", "rot", repeat=2, limit=9, **one)) for one in others}) == 4  # type: ignore[arg-type]
+
+
+def test_frames_that_are_not_there_are_one_line(subject: CheckpointSubject, of_sound: Path, tmp_path: Path) -> None:
+    for asked in (Request("val", pool="max"), Request("val", draws=2)):
+        with pytest.raises(ConfigError, match=r"^DUET has no frames, and so neither"):
+            subject.features(asked)
+    with pytest.raises(ConfigError, match=r"no part 'modul0'; did you mean 'module0'"):
+        CheckpointSubject(of_sound, None, tmp_path).features(Request("val", part="modul0"))
+    with pytest.raises(ConfigError, match="of one part; name it"):
+        Request("val", pool="frames")
+
+
+def test_sounds_of_another_length_are_encoded(of_sound: Path, tmp_path: Path) -> None:
+    longer = CheckpointSubject(of_sound, None, tmp_path).on({"name": "made.tones", "samples": 4000, "limit": 10})
+    found = longer.features(Request("val", part="context", pool="frames")).parts["context"]
+    assert found.shape == (10, 25, 6) and longer.spec.shape == (1, 4000)
+
+
+def test_sounds_of_which_nothing_is_left_are_refused(tmp_path: Path) -> None:
+    method = {**SOUND["method"], "prediction_steps": 2, "encoder": {"name": "vgim_audio", "channels": 8}}
+    encoder = made({**SOUND, "method": method, "data": {"name": "made.tones", "samples": 4000}}, tmp_path)
+    subject = CheckpointSubject(encoder, None, tmp_path / "cache")
+    with pytest.raises(ConfigError, match=r"items of shape \(1, 300\).*takes \(1, 4000\)"):
+        subject.on({"name": "made.tones", "samples": 300}).features(Request("val"))
 
 
 # -- the files ----------------------------------------------------------------------------------------------------

@@ -20,10 +20,10 @@ Every evaluation fits on the train split, chooses its own hyperparameters on a h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from trainables.core.method import CAPABILITIES, Method, has
 
 REPORTED: tuple[Split, ...] = ("val", "test")
 Capabilities = Mapping[str, tuple[str, ...]]  # see `capabilities_of`
+Rows = Literal["mean", "max", "frames"]
 
 
 class EvalConfig(Config):
@@ -73,6 +74,11 @@ class Request:
         repeat: how many times each item is transformed (item-major order: item 0 draw 0, item 0 draw 1, ...).
         limit: at most so many items of the split, the first of a seeded permutation; None = all. Where several items
             show one object it is whole objects that are taken, at least one.
+        part: this one alone is computed and stored; None = every part.
+        pool: what becomes of frames (sound) or cells (images): "mean" = what `encode` gives, "max" over them, "frames"
+            = none, rows (L, d), which needs a `part`. All but "mean" need the method's capability "frames".
+        draws: of the latents' distributions for every transformed item, item-major too, by the capability "frames"; 0 =
+            what `encode` does. They depend neither on the part nor on the pool.
     """
 
     split: Split
@@ -80,15 +86,35 @@ class Request:
     strength: float | None = None
     repeat: int = 1
     limit: int | None = None
+    part: str | None = None
+    pool: Rows = "mean"
+    draws: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pool == "frames" and self.part is None:
+            raise ConfigError("pool: 'frames' are of one part; name it")
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        """The fields that decide what the encoder is shown."""
+        return {one.name: getattr(self, one.name) for one in fields(self)[:5]}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Every field that decides the features: what came later stands in it where it is not as it was before."""
+        later = {
+            one.name: getattr(self, one.name) for one in fields(self)[5:] if getattr(self, one.name) != one.default
+        }
+        return {**self.seen, **later}
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features of one request, on the CPU, in float32, n = items x repeat.
+    """Features of one request, on the CPU, in float32, n = items x repeat x max(draws, 1).
 
     Attributes:
-        parts: part -> (n, d).
-        labels: factor -> (n,).
+        parts: part -> (n, d), or (n, L, d) of frames.
+        labels: factor -> (n,), or (n, F) of one given per frame, -1 where there is none.
         params: code -> (n, k) natural parameters of the draw, only the requested transform; and those of the data.
         units: code -> (n, 1).
         index: (n,) position in the split.
@@ -126,7 +152,10 @@ class Subject(Protocol):
     def features(self, request: Request) -> Features: ...
 
     def inputs(self, request: Request) -> Tensor:
-        """What the encoder saw for these features: (n, *shape) float32, in the same order; pixels in [0, 1]."""
+        """What the encoder saw for these features: (n, *shape) float32, in the same order; pixels in [0, 1].
+
+        `draws` are of what it says, not of what it sees: n = items x repeat.
+        """
         ...
 
     def on(self, data: dict[str, Any]) -> Subject:

@@ -5,6 +5,8 @@ covers the weights and the whole configuration, views included. It is one HDF5 f
 
     parts/NAME (n, d) float32   labels/FACTOR (n,)   params/CODE (n, k)   units/CODE (n, 1)   index (n,) int64
 
+and of frames parts/NAME (n, L, d), of labels given per frame labels/FACTOR (n, F).
+
 Files are written under a temporary name and renamed, so that a file exists whole or not at all; one that was damaged
 later fails its checksums and is computed again. While one process computes, others that ask for the same wait.
 """
@@ -15,7 +17,6 @@ import fcntl
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ from datasets.channels import Channels
 from datasets.config import ConfigError
 from datasets.views import Views
 from trainables.core.config import digest, resolve
+from trainables.core.method import has
 from trainables.core.state import load_method
+from trainables.evals._encode import encode
 from trainables.evals.base import Features, Request
 
 VERSION = 1
@@ -111,9 +114,11 @@ class CheckpointSubject:
 
         Args:
             checkpoint: folder of a checkpoint. cache: folder of feature files. out: default `cache/artifacts`.
-            batch_size: images the encoder sees at once; None = 512, on a CPU 64, whose caches hold their activations.
+            batch_size: items the encoder sees at once; None = 512, on a CPU 64, whose caches hold their activations; of
+                sounds longer than those of the training as many fewer.
             data: another data section, {"name": "cifar", "variant": "cifar100"}, for transfer; images are resized and
-                their channels changed to what the encoder takes. None = the data it was trained on.
+                their channels changed to what the encoder takes; sounds keep their length where the method has frames.
+                None = the data it was trained on.
 
         Raises:
             CheckpointError: damaged, or its weights do not fit.
@@ -147,7 +152,7 @@ class CheckpointSubject:
             if self._adapted and len(source.spec.shape) == 3 and source.spec.shape[0] != self.meta.spec.shape[0]:
                 source = Channels(source, self.meta.spec.shape[0])
             views = self.resolved.build_views(source.spec)
-            if views.spec.shape != self.meta.spec.shape:
+            if not self._takes(views.spec.shape):
                 raise ConfigError(
                     f"data.name: {self.resolved.data_name} gives items of shape {views.spec.shape} after the views; "
                     f"the encoder of {self.checkpoint} takes {self.meta.spec.shape}"
@@ -155,11 +160,24 @@ class CheckpointSubject:
             self._open[split] = source, views
         return self._open[split]
 
+    def _takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether the encoder can be shown items of `shape`: those it was made for, and sounds of another length."""
+        made = self.meta.spec.shape
+        if shape == made or len(shape) != 2 or len(made) != 2 or shape[0] != made[0] or not has(self.method, "frames"):
+            return shape == made
+        try:
+            with torch.no_grad():
+                self.method.encode(torch.zeros(1, *shape, device=self.device))
+        except RuntimeError:  # so short that nothing is left of it
+            return False
+        return True
+
     def features(self, request: Request) -> Features:
         """The features of `request`, from the store or computed now.
 
         Raises:
-            ConfigError: there is no such transform, or the encoder's output is not finite.
+            ConfigError: there is no such transform or part, the method has no frames where they are asked for, or the
+                encoder's output is not finite.
         """
         source, views = self.data(request.split)
         return self.store.get(self.key(request), lambda: self._compute(request, source, views))
@@ -181,7 +199,7 @@ class CheckpointSubject:
         """The digest that identifies the features of `request`."""
         fingerprint = self.data(request.split)[0].spec.fingerprint
         data = {"fingerprint": fingerprint, "config": [self.resolved.data_name, self.resolved.data.dump()]}
-        return digest([self.meta.digest, data, asdict(request), VERSION])
+        return digest([self.meta.digest, data, request.identity, VERSION])
 
     def _compute(self, request: Request, source: Source, views: Views) -> Features:
         self.method.eval()
@@ -197,20 +215,25 @@ class CheckpointSubject:
         # of the transform, where it has a parameter, and those of the data themselves
         drawn = [code for code in batches[0].params if code == request.transform or code in source.spec.params]
         units = [code for code in batches[0].units if code in drawn]
+
+        def rows(values: list[Tensor]) -> Tensor:
+            return torch.cat(values).cpu().repeat_interleave(max(request.draws, 1), 0)
+
         return Features(
             parts=parts,
-            labels={name: torch.cat([batch.labels[name] for batch in batches]).cpu() for name in batches[0].labels},
-            params={code: torch.cat([batch.params[code][0] for batch in batches]).cpu() for code in drawn},
-            units={code: torch.cat([batch.units[code][0] for batch in batches]).cpu() for code in units},
-            index=torch.cat([batch.index for batch in batches]).cpu(),
+            labels={name: rows([batch.labels[name] for batch in batches]) for name in batches[0].labels},
+            params={code: rows([batch.params[code][0] for batch in batches]) for code in drawn},
+            units={code: rows([batch.units[code][0] for batch in batches]) for code in units},
+            index=rows([batch.index for batch in batches]),
         )
 
     def _block(self, source: Source, views: Views, request: Request, rows: Tensor) -> tuple[dict[str, Tensor], Batch]:
         """Parts on the CPU, and the batch they belong to, of at most BLOCK items."""
         batch = self._seen(source, views, request, rows)
+        longer = batch.views[0].shape[-1] / self.meta.spec.shape[-1]
+        at_once, seed = max(1, int(self.batch_size / max(longer, 1))), _seed(request, int(rows[0]))
         with torch.no_grad():
-            encoded = [self.method.encode(x) for x in batch.views[0].split(self.batch_size)]
-        return {name: torch.cat([part[name].float().cpu() for part in encoded]) for name in encoded[0]}, batch
+            return encode(self.method, batch.views[0], request, at_once, seed), batch
 
     def _seen(self, source: Source, views: Views, request: Request, rows: Tensor) -> Batch:
         """One view of at most BLOCK items, as the encoder is shown it."""
@@ -239,6 +262,6 @@ def _chosen(source: Source, request: Request) -> Tensor:
 
 
 def _seed(request: Request, first: int) -> int:
-    """A seed for the draws of one block, from the request alone."""
-    text = repr((asdict(request), first))
+    """A seed for the draws of one block, from what the encoder is to be shown alone."""
+    text = repr((request.seen, first))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

@@ -1,0 +1,60 @@
+"""What a request asks of the encoder: which part, frames or what is made of them, means of latents or draws."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from datasets.config import ConfigError, near
+from trainables.core.draws import generator
+from trainables.core.method import Frames, Method, has
+from trainables.evals.base import Request
+
+TOGETHER, VALUES = 64, 2**20  # items, and values of them, that share a generator, whatever the encoder sees at once
+
+
+def encode(method: Method, x: Tensor, request: Request, at_once: int, seed: int) -> dict[str, Tensor]:
+    """Part -> (n, d), or (n, L, d) of frames, on the CPU, for items x (n, *shape); n x draws rows where there are any.
+
+    Args:
+        at_once: items that the encoder sees at a time; nothing depends on it. seed: of the draws.
+
+    Raises:
+        ConfigError: the method has no frames, or no such part.
+    """
+    named = request.part
+    if named is not None and named not in method.parts:
+        raise ConfigError(f"parts: the representation has no part '{named}'{near(named, sorted(method.parts))}")
+    if request.pool == "mean" and not request.draws:
+        return _joined([_told(method.encode(some), request) for some in x.split(at_once)])
+    if not has(method, "frames"):
+        raise ConfigError(f"{type(method).__name__} has no frames, and so neither a pool but 'mean' nor draws")
+    framed = cast(Frames, method)
+    if not request.draws:
+        return _joined([_told(framed.frames(some), request) for some in x.split(at_once)])
+    groups = x.split(min(TOGETHER, max(1, VALUES // x[0].numel())))
+    return _joined([_drawn(framed, some, request, seed, number) for number, some in enumerate(groups)])
+
+
+def _drawn(method: Frames, x: Tensor, request: Request, seed: int, group: int) -> dict[str, Tensor]:
+    """Item-major: item 0 draw 0, item 0 draw 1, ..."""
+    drawn = [_told(method.frames(x, generator("latents", seed, group, draw)), request) for draw in range(request.draws)]
+    return {part: torch.stack([one[part] for one in drawn], 1).flatten(0, 1) for part in drawn[0]}
+
+
+def _told(parts: dict[str, Tensor], request: Request) -> dict[str, Tensor]:
+    """The wanted parts, (b, d) or (b, L, d)."""
+    chosen = parts if request.part is None else {request.part: parts[request.part]}
+    return {part: _pooled(value.float(), request).cpu() for part, value in chosen.items()}
+
+
+def _pooled(value: Tensor, request: Request) -> Tensor:
+    if value.ndim == 2 or request.pool == "frames":
+        return value
+    return value.amax(1) if request.pool == "max" else value.mean(1)
+
+
+def _joined(some: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {part: torch.cat([one[part] for one in some]) for part in some[0]}
