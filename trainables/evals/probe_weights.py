@@ -106,12 +106,12 @@ def read(path: Path | None, part: str, width: int) -> Linear:
         raise ConfigError(f"reads the probe of '{part}'; add it to the parts of linear")
     try:
         named = load_file(path)
-        probe = Linear(*(named[name].double() for name in ("weight", "bias", "mean", "scale")), chosen=0.0)
+        weight, bias, mean, scale = (named[name].double() for name in ("weight", "bias", "mean", "scale"))
     except (OSError, KeyError, SafetensorError) as error:
         raise ConfigError(f"{path}: is no linear probe ({error})") from None
-    if len(probe.weight) != width:
-        raise ConfigError(f"the probe of '{part}' has {len(probe.weight)} weights a class, the part {width} dimensions")
-    return probe
+    if len(weight) != width:
+        raise ConfigError(f"the probe of '{part}' has {len(weight)} weights a class, the part {width} dimensions")
+    return Linear(weight, bias, mean, scale, 0.0)
 
 
 def _of(probe: Linear, space: str) -> Tensor:
@@ -168,10 +168,10 @@ def _written(out: Path, part: str, weights: Tensor, probe: Linear, cfg: Config) 
     density = _density.curve(scaled(weights), at, FACTOR)
     found = [
         _files.table(out / f"weights_{part}.csv", columns, rows),
-        _files.heat(out / f"heat_{part}.png", shown, ("dimension", "class"), f"weights of the probe on {part}, rescaled"),
+        _files.heat(out / f"heat_{part}.png", shown, ("dimension", "class"), f"rescaled weights, {part}"),
         _files.table(out / f"density_{part}.csv", ("weight", "density"), torch.stack([at, density], 1).tolist()),
         _files.lines(
-            out / f"density_{part}.png", at, {part: density}, ("weight / largest", "density"),
+            out / f"density_{part}.png", {part: (at, density)}, ("weight / largest", "density"),
             f"weights of the probe on {part}",
         ),
     ]  # fmt: skip
