@@ -46,11 +46,19 @@ SPEC = Spec(
     params={"rot": 1, "ron": 1, "fli": 1, "bri": 2},
     kinds={"rot": "circular", "ron": "quarter", "fli": "binary", "bri": "continuous"},
 )
-# those of pairs of views have a file of their own
-EVALUATIONS = [name for name in names("evaluation") if "object" not in load("evaluation", name).NEEDS.labels]
+
+
+def of_images(name: str) -> bool:
+    """Those of pairs of views and those of frames have files of their own."""
+    needs = load("evaluation", name).NEEDS
+    return "object" not in needs.labels and "frames" not in needs.capabilities
+
+
+EVALUATIONS = [name for name in names("evaluation") if of_images(name)]
 NEEDED: dict[str, dict[str, object]] = {
     "equivariance_roll": {"limit": 200},
-    "linear": {"transformed": ("rot", "bri")},
+    "linear": {"transformed": ("rot", "bri"), "parts": ("*",)},
+    "latent_space": {"factor": "class", "limit": 80},
     "knn": {"transformed": ("fli",)},
     "reconstruction": {"transform": "rot", "decoder": "linear", "training": {"epochs": 40, "lr": 0.02}},
     "controlled_generation": {"limit": 60},

@@ -43,7 +43,15 @@ def reconstructed(subject: CheckpointSubject) -> base.Result:
     return evaluate(subject, "reconstruction", {"transform": "rot", "training": {"epochs": 2}})
 
 
-READ_FIRST = {"reconstruction": reconstructed}
+def probed(subject: CheckpointSubject) -> base.Result:
+    return evaluate(subject, "linear", {"parts": ["*"]})
+
+
+def decoded(subject: CheckpointSubject) -> base.Result:
+    return evaluate(subject, "latent_decoder", {"parts": ["*"], "training": {"epochs": 1}, "clips": 2})
+
+
+READ_FIRST = {"reconstruction": reconstructed, "linear": probed, "latent_decoder": decoded}
 
 
 def made(config: dict[str, Any], folder: Path) -> Path:
@@ -155,12 +163,17 @@ def test_the_encoder_is_left_as_it_was(subject: CheckpointSubject) -> None:
 
 
 @pytest.mark.parametrize("name", names("evaluation"))
-def test_every_evaluation_on_a_real_encoder(name: str, checkpoint: Path, of_pairs: Path, tmp_path: Path) -> None:
+def test_every_evaluation_on_a_real_encoder(
+    name: str, checkpoint: Path, of_pairs: Path, of_sound: Path, tmp_path: Path
+) -> None:
     module = load("evaluation", name)
     checkpoint = of_pairs if "object" in module.NEEDS.labels else checkpoint
+    checkpoint = of_sound if "frames" in module.NEEDS.capabilities else checkpoint
     subject = CheckpointSubject(checkpoint, None, tmp_path)
     before = {key: value.clone() for key, value in subject.method.state_dict().items()}
-    short = {"steps": 16} if name == "relation" else {}
+    short: dict[str, Any] = {"relation": {"steps": 16}, "latent_decoder": {"training": {"epochs": 1}, "clips": 2}}.get(
+        name, {}
+    )
     every = {} if name in ("equivariance_roll", "prediction_retrieval") else {"parts": ("*",)}
     cfg = module.Config(**every, **short)
     promised = base.check(module, cfg, subject.spec, subject.method.parts, base.capabilities_of(subject.method))

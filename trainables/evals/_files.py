@@ -41,8 +41,14 @@ def agreement(path: Path, true: Tensor, predicted: Tensor, title: str, unit: str
     return _png(path, figure)
 
 
-def grid(path: Path, images: Tensor, rows: Sequence[str], columns: Sequence[str], title: str) -> Path:
-    """A PNG of images (R, C, channels, H, W) in [0, 1] as a table with names beside its rows and above its columns."""
+def grid(
+    path: Path, images: Tensor, rows: Sequence[str], columns: Sequence[str], title: str, inches: float = 0.75
+) -> Path:
+    """A PNG of images (R, C, channels, H, W) in [0, 1] as a table with names beside its rows and above its columns.
+
+    Args:
+        inches: of an image's longer side.
+    """
     from matplotlib.figure import Figure
 
     height, width = images.shape[-2:]
@@ -51,8 +57,10 @@ def grid(path: Path, images: Tensor, rows: Sequence[str], columns: Sequence[str]
         for c, image in enumerate(row):
             top, left = r * (height + 1) + 1, c * (width + 1) + 1
             framed[top : top + height, left : left + width] = image.permute(1, 2, 0).numpy()
-    scale = 0.75 / max(height, width)
-    figure = Figure(figsize=(1.2 + scale * framed.shape[1], 0.7 + scale * framed.shape[0]), layout="constrained")
+    scale = inches / max(height, width)
+    figure = Figure(
+        figsize=(max(3.5, 1.2 + scale * framed.shape[1]), 0.7 + scale * framed.shape[0]), layout="constrained"
+    )
     axes = figure.add_subplot()
     axes.imshow(framed, interpolation="nearest")
     axes.set_xticks([(c + 0.5) * (width + 1) for c in range(len(columns))], columns)
@@ -149,6 +157,8 @@ def scatter(path: Path, points: Tensor, classes: Tensor | None, labels: Sequence
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
     if solid:
         axes.set_zlabel(labels[2])
+        axes.locator_params(nbins=4)
+        axes.tick_params(labelsize=7, pad=0)
     if classes is not None and len(np.unique(which)) <= 20:
         figure.legend(*axes.get_legend_handles_labels(), fontsize=7, loc="outside right center")
     return _png(path, figure)

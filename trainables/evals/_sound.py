@@ -33,8 +33,8 @@ def picture(path: Path, items: Sequence[Tensor], rows: Sequence[str], columns: S
     """A PNG of items, a row (k, *shape) for each name: images in [0, 1] as they are, sounds (1, T) as spectrograms."""
     table = torch.stack([row.float().cpu() for row in items])
     if table.ndim == 4:
-        table = spectrograms(table)
-    elif table.shape[2] not in (1, 3):
+        return _files.grid(path, spectrograms(table), rows, columns, title, inches=1.3)
+    if table.shape[2] not in (1, 3):
         table = table.mean(2, keepdim=True)
     return _files.grid(path, table.expand(-1, -1, 3, -1, -1), rows, columns, title)
 

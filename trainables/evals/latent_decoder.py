@@ -286,7 +286,8 @@ def check_reader(cfg: EvalConfig, configs: Mapping[str, EvalConfig]) -> None:
     if isinstance(decoder, Config) and "*" not in decoder.parts:
         for part in cfg.parts:
             if part not in decoder.parts:
-                raise ConfigError(f"reads the decoder of '{part}'; add it to the parts of latent_decoder")
+                which = "decoders of every part" if part == "*" else f"the decoder of '{part}'"
+                raise ConfigError(f"reads {which}; add it to the parts of latent_decoder")
 
 
 def read(inputs: Mapping[str, Result], part: str, subject: Subject) -> tuple[_decoder.Decoder, dict[str, Any]]:

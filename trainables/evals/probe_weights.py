@@ -81,7 +81,8 @@ def check_inputs(cfg: Config, capabilities: Capabilities, configs: Mapping[str, 
         raise ConfigError("linear.probe: a network ('mlp') has no weights of dimensions; choose logistic")
     missing = sorted(set(cfg.parts) - set(probe.parts))
     if missing and "*" not in probe.parts:
-        raise ConfigError(f"reads the probe of '{missing[0]}'; add it to the parts of linear")
+        which = "probes of every part" if missing[0] == "*" else f"the probe of '{missing[0]}'"
+        raise ConfigError(f"reads {which}; add it to the parts of linear")
 
 
 def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result:
