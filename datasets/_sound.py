@@ -196,6 +196,7 @@ class Sounds:
         labels: Arrays,
         params: Arrays | None = None,
         frames: dict[str, Pieces] | None = None,
+        late: dict[str, np.ndarray] | None = None,
         grid: int = 0,
         affine: tuple[float, float] = (1.0, 0.0),
     ) -> None:
@@ -204,12 +205,13 @@ class Sounds:
         Args:
             labels: factor -> (n,). params: name -> (n, k). frames: factor -> labels of each recording, one for every
                 `FRAME` samples.
+            late: factor -> (n,) at which frame of a window that begins at 0 its first label stands; else at the first.
             grid: a window begins at 0, or for grid > 0 at one of grid, 2 grid, ... below usable - T, each as likely,
                 where usable is the recording's length rounded down to the grid; at 0 where there is no such place.
             affine: (a, b) of a x + b, which items then are instead of x.
         """
         self.spec, self.grid, self.affine = spec, grid, affine
-        self._sound, self._frames = sound, frames or {}
+        self._sound, self._frames, self._late = sound, frames or {}, late or {}
         self._labels = {name: torch.from_numpy(np.asarray(value)) for name, value in labels.items()}
         self._params = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in (params or {}).items()}
 
@@ -224,7 +226,7 @@ class Sounds:
         labels = {name: value[index] for name, value in self._labels.items()}
         for name, pieces in self._frames.items():
             given = pieces.windows(at, np.minimum(start // FRAME, pieces.count[at]), length // FRAME, -1)
-            labels[name] = torch.from_numpy(given.astype(np.int64))
+            labels[name] = torch.from_numpy(_shifted(given, self._late, name, at).astype(np.int64))
         params = {name: value[index][None] for name, value in self._params.items()}
         return Batch([x.add_(self.affine[1])[:, None]], index, params=params, labels=labels)
 
@@ -234,6 +236,15 @@ class Sounds:
         places = crops(self._sound.count[at], self.spec.shape[-1], self.grid)
         drawn = self.grid * (1 + below(salt_of(rng), at, np.maximum(places, 1)))
         return np.where(places > 0, drawn, 0)
+
+
+def _shifted(given: np.ndarray, late: dict[str, np.ndarray], name: str, at: np.ndarray) -> np.ndarray:
+    """Labels (B, F) of the items `at` moved behind, with -1 before them; what leaves the window is lost."""
+    if name not in late or not late[name][at].any():
+        return given
+    place = np.arange(given.shape[1]) - late[name][at][:, None]
+    moved: np.ndarray = np.where(place < 0, -1, np.take_along_axis(given, np.maximum(place, 0), 1))
+    return moved
 
 
 def crops(counts: np.ndarray, length: int, grid: int = FRAME) -> np.ndarray:

@@ -12,6 +12,8 @@ beside it. Without lists the split is a seeded one within speakers, and `Spec.no
 s, drawn anew for every batch from the multiples of 10 ms (in `test` too, as published), or a whole utterance with
 silence behind it. Labels: "speaker", in the order in which the training list first names them, those who are in `test`
 alone at the end; with an alignment also "phone" (41) of every 10 ms, -1 behind an utterance's end or where it has none.
+Alignments have some 20 ms less than the sound: phones stand from the first frame on, or of whole utterances up to the
+last full one (`phones: end`), as SIM and GIM compare them with predictions.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from datasets import _parts, _sound, config
 from datasets._sound import FRAME, RATE, Pieces, Sounds
 from datasets.base import DataError, Source, Spec, Split
+from datasets.config import ConfigError
 from datasets.memory import Arrays, cached
 
 VERSION = 1
@@ -55,11 +58,20 @@ class Config(config.Config):
         None, ge=FRAME, multiple_of=FRAME, description="samples; None = 20,480 of crops, the longest utterance's"
     )
     short: Literal["skip", "pad"] = Field("skip", description="utterances that a crop does not fit in")
+    phones: Literal["start", "end"] = Field(
+        "start", description="where an utterance has fewer than frames: the last ones have none, or the first (SIM)"
+    )
     normalise: bool = Field(False, description="15.87 x + 0.01076 as in GIM; not in [-1, 1] then")
     val_fraction: float = Field(0.1, gt=0, lt=1, description="share of the training utterances held out for validation")
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share of all utterances in `test`, without lists")
     split_seed: int = Field(0, ge=0, lt=2**31, description="which utterance goes to which split")
     limit: int | None = Field(None, ge=1, description="at most so many utterances of each split; no other is decoded")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Config:
+        if self.phones == "end" and self.items == "crops":
+            raise ConfigError("phones: 'end' is of whole utterances; set items: utterances")
+        return self
 
 
 @dataclass(frozen=True)
@@ -121,8 +133,9 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
         note="; ".join(_notes(cfg, listing, parts, int((~fits).sum()))),
         frames=dict.fromkeys(frames, FRAME),
     )
+    late = {name: _late(cfg, sound, pieces) for name, pieces in frames.items()}
     grid, affine = FRAME if cfg.items == "crops" else 0, AFFINE if cfg.normalise else (1.0, 0.0)
-    return Sounds(sound, spec, {"speaker": speakers[rows]}, frames=frames, grid=grid, affine=affine)
+    return Sounds(sound, spec, {"speaker": speakers[rows]}, frames=frames, late=late, grid=grid, affine=affine)
 
 
 def fetch(cfg: Config, root: Path) -> None:
@@ -238,6 +251,13 @@ def _phones(file: Path | None, names: Sequence[str]) -> tuple[dict[str, Pieces],
     rows = np.array([place.get(name, -1) for name in names])
     begin, count = np.where(rows < 0, 0, every.begin[rows]), np.where(rows < 0, 0, every.count[rows])
     return {"phone": Pieces(every.flat, begin, count)}, entry.fingerprint
+
+
+def _late(cfg: Config, sound: Pieces, phones: Pieces) -> np.ndarray:
+    """Frames of each utterance before its first phone."""
+    if cfg.phones == "start":
+        return np.zeros(len(sound), np.int64)
+    return np.maximum(sound.count // FRAME - phones.count, 0)
 
 
 def _aligned(file: Path) -> Arrays:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from trainables.evals import probes
+from trainables.evals import _adam, probes
 
 
 @pytest.fixture
@@ -137,3 +139,99 @@ def test_a_saved_probe_holds_what_is_needed_to_use_it(tmp_path, rng: torch.Gener
         assert file.metadata() == {"chosen": repr(probe.chosen)}
     assert torch.allclose((x - mean) / scale @ w + b, probe(x))
     assert [path.name for path in tmp_path.iterdir()] == ["probe.safetensors"]
+
+
+@pytest.mark.parametrize("d", [12, 70])
+def test_ridge_without_an_intercept_equals_scikit_learn(rng: torch.Generator, d: int) -> None:
+    x = torch.randn(50, d, generator=rng, dtype=torch.float64) + 3
+    y = torch.randn(50, 2, generator=rng, dtype=torch.float64) + x[:, :2]
+    scale = x.square().mean(0).sqrt()
+    for fit in probes._ridges(x, y, (10.0, 1e-3), bias=False):
+        reference = Ridge(alpha=50 * fit.chosen, fit_intercept=False).fit(x / scale, y)
+        np.testing.assert_allclose(fit(x), reference.predict(x / scale), atol=1e-7)
+        assert not fit.bias.any() and not fit.mean.any()
+
+
+def test_logistic_regression_without_an_intercept_equals_scikit_learn(rng: torch.Generator) -> None:
+    x, y = classes_of(rng, 400, 8, 4)
+    x = x.double() + 1
+    scale = x.square().mean(0).sqrt()
+    for fit in probes.logistic(x, y, 4, iterations=300, tolerance=1e-9, dtype=torch.float64, bias=False):
+        reference = LogisticRegression(C=1 / (400 * fit.chosen), fit_intercept=False, tol=1e-9, max_iter=5000)
+        reference.fit(x / scale, y)
+        np.testing.assert_allclose(fit(x).softmax(1), reference.predict_proba(x / scale), atol=3e-4)
+        assert not fit.bias.any()
+
+
+@pytest.mark.parametrize("kind", ["logistic", "ridge", "sgd"])
+def test_without_an_intercept_nothing_is_said_of_zeros(rng: torch.Generator, kind: probes.ProbeKind) -> None:
+    x, y = classes_of(rng, 300, 6, 3)
+    held_out = probes.hold_out(torch.arange(300), np.random.default_rng(0))
+    for bias in (True, False):
+        probe = probes.classifier(x + 2, y, 3, held_out, kind, bias=bias)
+        assert bool(probe(torch.zeros(1, 6)).any()) == bias
+        assert probes.accuracy(probe(x + 2), y) > 0.45
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_very_many_features_are_solved_among_the_rows(
+    rng: torch.Generator, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = torch.randn(60, 90, generator=rng, dtype=torch.float64), torch.arange(60) % 3
+    options = {"iterations": 300, "tolerance": 1e-9, "dtype": torch.float64, "bias": bias}
+    among_features = probes.logistic(x, y, 3, **options)  # type: ignore[arg-type]
+    monkeypatch.setattr(probes, "WIDE", 80)
+    for few, many in zip(probes.logistic(x, y, 3, **options), among_features, strict=True):  # type: ignore[arg-type]
+        torch.testing.assert_close(few(x), many(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(few.weight, many.weight, rtol=1e-3, atol=1e-5)
+
+
+# -- the published recipe -------------------------------------------------------------------------------------------
+
+
+def test_the_published_probe_sees_one_draw_of_every_item_in_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[float]] = []
+    step = _adam._step
+
+    def watched(layer: Any, optimizer: Any, x: torch.Tensor, y: torch.Tensor, clip: Any) -> torch.Tensor:
+        seen.append(x[:, 0].tolist())
+        return step(layer, optimizer, x, y, clip)
+
+    monkeypatch.setattr(_adam, "_step", watched)
+    x = torch.arange(21.0)[:, None]  # 7 items of 3 draws: 0 1 2, 3 4 5, ...
+    cfg = _adam.Adam(epochs=4, batch_size=5)
+    _adam.fit(x, torch.arange(21) // 3 % 2, torch.arange(21), 2, cfg, np.random.default_rng(0), draws=3)
+    assert [len(one) for one in seen] == [5, 2] * 4, "the last batch is not dropped"
+    epochs = [sorted(seen[2 * e] + seen[2 * e + 1]) for e in range(4)]
+    assert epochs == [[3.0 * item + e % 3 for item in range(7)] for e in range(4)]
+    seen.clear()
+    row = torch.tensor([0, 0, 0, 1, 2, 2])  # frames of three items
+    _adam.fit(
+        x[:6],
+        torch.zeros(6).long(),
+        row,
+        2,
+        _adam.Adam(epochs=1, batch_size=2, shuffle=False),
+        np.random.default_rng(0),
+    )
+    assert seen == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_the_published_probe_follows_its_settings(rng: torch.Generator) -> None:
+    x, y = classes_of(rng, 300, 6, 3)
+
+    def fit(seed: int = 0, bias: bool = True, **options: Any) -> probes.Linear:
+        cfg = _adam.Adam(**{"epochs": 40, "lr": 0.05, **options})
+        return _adam.fit(x, y, torch.arange(300), 3, cfg, np.random.default_rng(seed), bias=bias)[0]
+
+    plain = fit()
+    assert probes.accuracy(plain(x), y) > 0.5 and torch.equal(plain.weight, fit().weight)
+    assert not plain.mean.any() and plain.scale.eq(1).all(), "published features are not standardised"
+    assert not torch.equal(plain.weight, fit(seed=1).weight) and fit(bias=False).bias.eq(0).all()
+    torch.testing.assert_close(fit(standardise=True).mean, x.mean(0))
+    assert fit(weight_decay=1.0).weight.norm() < 0.5 * plain.weight.norm()
+    still = fit(epochs=1, batch_size=300, lr=1e-9)
+    xavier = fit(epochs=1, batch_size=300, lr=1e-9, start="xavier")
+    assert still.weight.abs().max() <= 6**-0.5 < xavier.weight.abs().max()
+    clipped = fit(clip_norm=1e-12)  # below Adam's epsilon hardly anything moves
+    assert (clipped.weight - fit(epochs=1, lr=1e-9).weight).abs().max() < 0.01

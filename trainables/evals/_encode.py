@@ -10,7 +10,7 @@ from torch import Tensor
 from datasets.config import ConfigError, near
 from trainables.core.draws import generator
 from trainables.core.method import Frames, Method, has
-from trainables.evals.base import Request
+from trainables.evals.base import Request, Rows
 
 TOGETHER, VALUES = 64, 2**20  # items, and values of them, that share a generator, whatever the encoder sees at once
 
@@ -47,13 +47,14 @@ def _drawn(method: Frames, x: Tensor, request: Request, seed: int, group: int) -
 def _told(parts: dict[str, Tensor], request: Request) -> dict[str, Tensor]:
     """The wanted parts, (b, d) or (b, L, d)."""
     chosen = parts if request.part is None else {request.part: parts[request.part]}
-    return {part: _pooled(value.float(), request).cpu() for part, value in chosen.items()}
+    return {part: pooled(value.float(), request.pool).cpu() for part, value in chosen.items()}
 
 
-def _pooled(value: Tensor, request: Request) -> Tensor:
-    if value.ndim == 2 or request.pool == "frames":
+def pooled(value: Tensor, pool: Rows) -> Tensor:
+    """Frames (n, L, d) -> (n, d), or as they are; what is pooled already stays as it is."""
+    if value.ndim == 2 or pool == "frames":
         return value
-    return value.amax(1) if request.pool == "max" else value.mean(1)
+    return value.amax(1) if pool == "max" else value.mean(1)
 
 
 def _joined(some: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
 """Weighted k-nearest-neighbour classification: how well distances between frozen features follow a labelled factor.
 
-Protocol. Bank: all clean train features. Features are L2-normalised; the `k` most similar of the bank by cosine vote
-with weight exp(cosine / temperature); scores are sums per class. Nothing is fitted or chosen. `top1_CODE`: queries
-under random draws of one transform; the bank stays clean, with `refit` it is under that transform too.
+Protocol. Bank: all clean train features (with `per_class` a few, with `draws` samples; see `linear`). Features are
+L2-normalised; the `k` most similar of the bank by cosine vote with weight exp(cosine / temperature); scores are sums
+per class. Nothing is fitted or chosen. `top1_CODE`: queries under random draws of one transform; the bank stays clean,
+with `refit` it is under that transform too.
 Sources: Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", 2018; k 200 and
 temperature 0.1 as in ESSL's CIFAR-10 monitor (Dangovski et al., 2022).
 """
@@ -19,7 +20,8 @@ from torch.nn.functional import normalize
 
 from trainables.evals import _classes
 from trainables.evals._classes import ClassConfig, Scorer, metrics, requests
-from trainables.evals.base import Features, Needs, Result, Subject
+from trainables.evals._labelled import Labelled
+from trainables.evals.base import Needs, Result, Subject
 
 __all__ = ["METRICS", "NEEDS", "VERSION", "Config", "metrics", "requests", "run", "vote"]
 
@@ -52,11 +54,10 @@ def vote(bank: Tensor, labels: Tensor, queries: Tensor, classes: int, k: int, te
 
 
 def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result:
-    """Metrics `PART/{val,test}/{top1,top5,chance,top1_CODE}`."""
+    """Metrics `PART/{val,test}/{top1,top5,chance,std_top1,top1_CODE}`."""
     classes = subject.spec.labels[cfg.factor]
 
-    def fit(part: str, train: Features, name: str) -> Scorer:
-        bank, labels = train.parts[part], train.labels[cfg.factor]
-        return lambda x: vote(bank, labels, x, classes, cfg.k, cfg.temperature)
+    def fit(train: Labelled, name: str) -> Scorer:
+        return lambda x: vote(train.x, train.y, x, classes, cfg.k, cfg.temperature)
 
-    return Result(_classes.evaluate(subject, cfg, fit))
+    return Result(_classes.evaluate(subject, cfg, fit, int(rng.integers(2**31))))

@@ -5,6 +5,7 @@ an item together, so that no image stands on both sides) is held out to choose t
 whole train split with that penalty. The splits that are reported, `val` and `test`, choose nothing.
 
 Features are standardised with the train split's mean and standard deviation, and the intercept is never penalised.
+Without an intercept (`bias` false) nothing is centred, and the scale is the root mean square.
 Penalties are relative to unit-variance features and independent of the number of rows n: ridge minimises
 |Y - X W|^2 / n + penalty |W|^2 (scikit-learn's `Ridge(alpha=n * penalty)`), logistic regression the mean cross entropy
 + penalty / 2 |W|^2 (scikit-learn's `LogisticRegression(C=1 / (n * penalty))`).
@@ -38,6 +39,7 @@ ProbeKind = Literal["logistic", "ridge", "sgd"]
 RIDGE_PENALTIES: tuple[float, ...] = tuple(10.0**e for e in range(3, -7, -1))
 LOGISTIC_PENALTIES: tuple[float, ...] = tuple(10.0**e for e in range(0, -6, -1))
 SGD_RATES: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+WIDE = 8192  # features from which on, if there are fewer rows, logistic regression is solved in the rows' own space
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,10 @@ def ridge(x: Tensor, y: Tensor, held_out: Tensor, penalties: tuple[float, ...] =
     return _ridges(x, y, (penalties[best],))[0]
 
 
-def _ridges(x: Tensor, y: Tensor, penalties: tuple[float, ...]) -> list[Linear]:
+def _ridges(x: Tensor, y: Tensor, penalties: tuple[float, ...], bias: bool = True) -> list[Linear]:
     """The solution for every penalty from one eigendecomposition, of X'X (d <= n) or X X' (d > n)."""
-    mean, scale = _moments(x)
-    z, target = (x - mean) / scale, y.mean(0)
+    mean, scale = standardisation(x, bias)
+    z, target = (x - mean) / scale, y.mean(0) if bias else torch.zeros_like(y[0])
     n, d = z.shape
     wide = d > n
     values, vectors = torch.linalg.eigh((z @ z.T if wide else z.T @ z) / n)
@@ -125,6 +127,7 @@ def classifier(
     held_out: Tensor,
     kind: ProbeKind = "logistic",
     rng: np.random.Generator | None = None,
+    bias: bool = True,
 ) -> Linear:
     """A linear classifier whose penalty or learning rate has the best accuracy on the held-out rows.
 
@@ -132,18 +135,18 @@ def classifier(
         x: (n, d) features. y: (n,) int64 classes. held_out: (n,) bool.
         kind: "logistic" (multinomial, exact), "ridge" (one-hot regression, exact, fastest), "sgd" (linear heads at
             all learning rates in one pass; the chosen head is not fitted again on the held-out rows).
-        rng: order of the SGD batches.
+        rng: order of the SGD batches. bias: whether it has an intercept.
     """
     keep, held = ~held_out, held_out
     if kind == "ridge":
         x, target = x.double(), one_hot(y, classes).double()
-        best = _most_accurate(_ridges(x[keep], target[keep], RIDGE_PENALTIES), x[held], y[held])
-        return _ridges(x, target, (RIDGE_PENALTIES[best],))[0]
+        best = _most_accurate(_ridges(x[keep], target[keep], RIDGE_PENALTIES, bias), x[held], y[held])
+        return _ridges(x, target, (RIDGE_PENALTIES[best],), bias)[0]
     if kind == "sgd":
-        heads = sgd_heads(x[keep], y[keep], classes, rng=rng or np.random.default_rng(0))
+        heads = sgd_heads(x[keep], y[keep], classes, rng=rng or np.random.default_rng(0), bias=bias)
         return heads[_most_accurate(heads, x[held], y[held])]
-    best = _most_accurate(logistic(x[keep], y[keep], classes), x[held], y[held])
-    return logistic(x, y, classes, (LOGISTIC_PENALTIES[best],))[0]
+    best = _most_accurate(logistic(x[keep], y[keep], classes, bias=bias), x[held], y[held])
+    return logistic(x, y, classes, (LOGISTIC_PENALTIES[best],), bias=bias)[0]
 
 
 def _most_accurate(fits: list[Linear], x: Tensor, y: Tensor) -> int:
@@ -158,6 +161,7 @@ def logistic(
     iterations: int = 100,
     tolerance: float = 3e-4,
     dtype: torch.dtype = torch.float32,
+    bias: bool = True,
 ) -> list[Linear]:
     """Multinomial logistic regression for every penalty at once: one matrix product an iteration serves them all.
 
@@ -167,26 +171,42 @@ def logistic(
     Args:
         x: (n, d). y: (n,) int64. tolerance: on the largest entry of the scaled gradient.
     """
-    n, d = x.shape
-    mean, scale = _moments(x.double())
+    n = len(x)
+    mean, scale = standardisation(x.double(), bias)
     z = (x.double() - mean) / scale
-    values, vectors = torch.linalg.eigh(z.T @ z / n)
+    values, vectors = _axes(z)
     penalty = torch.tensor([*penalties], dtype=torch.float64)[:, None]
-    bound = (values.clamp_min(0) / 2 + penalty).rsqrt()  # (p, d)
-    rotated = torch.cat([z @ vectors, torch.ones(n, 1, dtype=z.dtype)], 1).to(dtype)
-    bound_PD = torch.cat([bound, torch.full_like(penalty, math.sqrt(2))], 1).to(dtype)
-    ridge_PD = torch.cat([penalty.expand(-1, d), torch.zeros_like(penalty)], 1).to(dtype)
+    bound_PD = (values.clamp_min(0) / 2 + penalty).rsqrt()  # (p, axes)
+    ridge_PD = penalty.expand(-1, len(values))
+    rotated = z @ vectors
+    if bias:
+        rotated = torch.cat([rotated, torch.ones(n, 1, dtype=z.dtype)], 1)
+        bound_PD = torch.cat([bound_PD, torch.full_like(penalty, math.sqrt(2))], 1)
+        ridge_PD = torch.cat([ridge_PD, torch.zeros_like(penalty)], 1)
+    rotated, bound_PD, ridge_PD = rotated.to(dtype), bound_PD.to(dtype), ridge_PD.to(dtype)
     target = one_hot(y, classes).to(dtype)
 
     def objective(u: Tensor) -> tuple[Tensor, Tensor]:
         return _cross_entropy(u, rotated, target, bound_PD, ridge_PD)
 
-    start = torch.zeros(len(penalties), (d + 1) * classes, dtype=dtype)
-    solved = minimise(objective, start, iterations, tolerance).view(len(penalties), d + 1, classes)
+    start = torch.zeros(len(penalties), rotated.shape[1] * classes, dtype=dtype)
+    solved = minimise(objective, start, iterations, tolerance).view(len(penalties), -1, classes)
     weights = solved * bound_PD[..., None]
-    unrotated = vectors.to(dtype) @ weights[:, :-1]
+    unrotated = vectors.to(dtype) @ weights[:, : len(values)]
+    intercepts = weights[:, -1] if bias else torch.zeros_like(weights[:, -1])
     mean, scale = mean.to(dtype), scale.to(dtype)
-    return [Linear(w, b, mean, scale, p) for w, b, p in zip(unrotated, weights[:, -1], penalties, strict=True)]
+    return [Linear(w, b, mean, scale, p) for w, b, p in zip(unrotated, intercepts, penalties, strict=True)]
+
+
+def _axes(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (r,) and eigenvectors (d, r) of Z'Z / n, of unpooled frames those alone in which the rows z lie."""
+    n, d = z.shape
+    if d <= max(n, WIDE):
+        found: tuple[Tensor, Tensor] = torch.linalg.eigh(z.T @ z / n)
+        return found
+    values, vectors = torch.linalg.eigh(z @ z.T / n)
+    there = values > 1e-12 * values[-1]  # beyond them a penalised weight is zero
+    return values[there], z.T @ (vectors[:, there] / (n * values[there]).sqrt())
 
 
 def _cross_entropy(u: Tensor, x: Tensor, target: Tensor, bound_PD: Tensor, ridge_PD: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,15 +295,16 @@ def sgd_heads(
     rates: tuple[float, ...] = SGD_RATES,
     epochs: int = 30,
     batch_size: int = 256,
+    bias: bool = True,
 ) -> list[Linear]:
     """Linear heads at all learning rates in one pass: SGD, momentum 0.9, cosine to 0, no weight decay.
 
     Every batch is read once for all heads, and the gradient of the softmax cross entropy is written out, so that a step
     is two matrix products. A head that diverges has scores that are not finite, and accuracy 0.
     """
-    mean, scale = _moments(x.double())
+    mean, scale = standardisation(x.double(), bias)
     mean, scale = mean.float(), scale.float()
-    z = torch.cat([(x.float() - mean) / scale, torch.ones(len(x), 1)], 1)
+    z = torch.cat([(x.float() - mean) / scale, torch.ones(len(x), int(bias))], 1)
     target = one_hot(y, classes).float()
     rate = torch.tensor(rates).repeat_interleave(classes)
     weight = torch.zeros(z.shape[1], len(rates) * classes)
@@ -298,7 +319,8 @@ def sgd_heads(
             weight -= 0.5 * (1 + math.cos(math.pi * done / steps)) * rate * momentum
             done += 1
     heads = weight.view(-1, len(rates), classes).unbind(1)
-    return [Linear(head[:-1], head[-1], mean, scale, r) for head, r in zip(heads, rates, strict=True)]
+    d, none = x.shape[1], torch.zeros(classes)
+    return [Linear(h[:d], h[d] if bias else none, mean, scale, r) for h, r in zip(heads, rates, strict=True)]
 
 
 # -- measures and splits ------------------------------------------------------------------------------------------
@@ -344,7 +366,10 @@ def chance(train: Tensor, y: Tensor) -> float:
     return float((y == train.bincount().argmax()).double().mean())
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+def standardisation(x: Tensor, bias: bool = True) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of features (n, d), the latter 1 of constant ones; without `bias` 0 and root mean square."""
     mean, scale = x.mean(0), x.std(0, correction=0)
+    if not bias:
+        mean, scale = torch.zeros_like(mean), x.square().mean(0).sqrt()
     constant = scale <= 1e-7 * x.abs().amax(0)
     return mean, scale.masked_fill(constant, 1.0)

@@ -35,5 +35,6 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
     sound = sound.reshape(cfg.limit, -1)[:, : cfg.samples] + 0.05 * rng.standard_normal((cfg.limit, cfg.samples))
     array = (sound * 32767).clip(-32768, 32767).astype(np.int16)[:, None]
     labels = pitch[:, np.arange(cfg.frames) * 3 // cfg.frames] if cfg.frames else pitch[:, -1]
-    spec = Spec(shape=(1, cfg.samples), labels={"pitch": len(PITCHES)}, rate=16_000, fingerprint="tones")
+    frames = {"pitch": cfg.samples // cfg.frames} if cfg.frames else {}
+    spec = Spec((1, cfg.samples), labels={"pitch": len(PITCHES)}, rate=16_000, fingerprint="tones", frames=frames)
     return MemorySource(array, {"pitch": labels.astype(np.int64)}, spec)
