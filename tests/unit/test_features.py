@@ -51,6 +51,10 @@ def decoded(subject: CheckpointSubject) -> base.Result:
     return evaluate(subject, "latent_decoder", {"parts": ["*"], "training": {"epochs": 1}, "clips": 2})
 
 
+SHORT: dict[str, dict[str, Any]] = {
+    "relation": {"steps": 16}, "latent_decoder": {"training": {"epochs": 1}, "clips": 2},
+    "interpolation_score": {"limit": 8}, "latent_space": {"limit": 30}, "total_correlation": {"limit": 30},
+}  # fmt: skip
 READ_FIRST = {"reconstruction": reconstructed, "linear": probed, "latent_decoder": decoded}
 
 
@@ -171,9 +175,7 @@ def test_every_evaluation_on_a_real_encoder(
     checkpoint = of_sound if "frames" in module.NEEDS.capabilities else checkpoint
     subject = CheckpointSubject(checkpoint, None, tmp_path)
     before = {key: value.clone() for key, value in subject.method.state_dict().items()}
-    short: dict[str, Any] = {"relation": {"steps": 16}, "latent_decoder": {"training": {"epochs": 1}, "clips": 2}}.get(
-        name, {}
-    )
+    short = SHORT.get(name, {})
     every = {} if name in ("equivariance_roll", "prediction_retrieval") else {"parts": ("*",)}
     cfg = module.Config(**every, **short)
     promised = base.check(module, cfg, subject.spec, subject.method.parts, base.capabilities_of(subject.method))

@@ -419,6 +419,7 @@ def check(module: ModuleType, options: Mapping[str, Any], **beside: Any) -> list
         (latent_space, {"factor": "phone"}, {}, "'phone' is given per frame; classes of items are needed"),
         (latent_space, {"scatter": (0, 1, 6)}, {}, "scatter: name three dimensions below the 6 of 'all'"),
         (probe_weights, {}, {"linear": linear.Config(probe="mlp")}, "has no weights of dimensions; choose logistic"),
+        (probe_weights, {}, {"linear": linear.Config(pool="flat")}, "weights of all frames side by side"),
         (probe_weights, {"parts": ("module0",)}, {"linear": linear.Config()}, "reads the probe of 'module0'; add it"),
         (total_correlation, {"parts": ("module0",)}, {}, None),
     ],

@@ -40,7 +40,7 @@ class Config(EvalConfig):
 
     limit: int | None = Field(200, ge=2, description="items of each split, drawn at random (SIM: 200); None = all")
     pairs: int | None = Field(
-        2000, ge=1, description="ordered pairs of them, drawn at random; None = all (SIM: 39,800 of 200 items)"
+        1000, ge=1, description="ordered pairs of them, drawn at random; None = all (SIM: 39,800 of 200 items)"
     )
     batch_size: int = Field(64, ge=1, le=65_536, description="pairs that are decoded at once")
 

@@ -14,8 +14,8 @@ images), and beside them sum |w| of W and the rank by it, the largest first; `he
 `density_PART.csv` and `.png`; and `decision_PART.png`, the classes that the probe tells over a plane of the two most
 important dimensions, 100 x 100 points in [-3, 3], all other dimensions being 0.
 
-The published probe has no bias and was trained by Adam; that of `linear` is the optimum under a penalty, which draws
-weights to zero the more the stronger it is. Compare probes of one kind.
+The published probe is that of `linear: {probe: adam, bias: false}`. The default, logistic, is the optimum under a
+penalty, which draws weights to zero the more the stronger it is. Compare probes of one kind.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ def check_inputs(cfg: Config, capabilities: Capabilities, configs: Mapping[str, 
         return
     if probe.probe == "mlp":
         raise ConfigError("linear.probe: a network ('mlp') has no weights of dimensions; choose logistic")
+    if probe.pool == "flat":
+        raise ConfigError("linear.pool: weights of all frames side by side are not of dimensions; choose mean or max")
     missing = sorted(set(cfg.parts) - set(probe.parts))
     if missing and "*" not in probe.parts:
         which = "probes of every part" if missing[0] == "*" else f"the probe of '{missing[0]}'"
