@@ -232,12 +232,13 @@ class Views:
     def _finish(self, x: Tensor) -> Tensor:
         if not self.image:
             return x
-        return self._normalized(_crop(x, self.target))  # a stack without a crop leaves E x E
+        return self.normalized(_crop(x, self.target))  # a stack without a crop leaves E x E
 
     def _shift(self, question: Question) -> Question:
-        return replace(question, x=self._normalized(question.x))
+        return replace(question, x=self.normalized(question.x))
 
-    def _normalized(self, x: Tensor) -> Tensor:
+    def normalized(self, x: Tensor) -> Tensor:
+        """What `pixels` gives, back as views hold it; differentiable."""
         return (x - self.mean.to(x.device)) / self.std.to(x.device)
 
     def pixels(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from test_sim_losses import close, golden
 from torch import Tensor, nn
 
 from datasets import librispeech
-from trainables.evals import _adam, probes
+from trainables.evals import _adam, adversarial, probes
 from trainables.evals._encode import pooled
 from trainables.evals._labelled import labelled
 from trainables.evals.base import Features
@@ -112,3 +112,8 @@ def test_speakers_are_numbered_as_published() -> None:
     numbers = librispeech._speakers(listing, librispeech.Parts({"test": test}, training))
     found = [int(numbers[place[str(name).split("-")[0]]]) for name in g["in_filename"]]
     assert found == g["out_label_ids"].tolist()
+
+
+def test_a_step_along_the_sign_of_the_gradient() -> None:
+    g = golden("fgsm_a")
+    close(adversarial.fgsm(g["in_x"], g["in_grad"], 0.15, 0, 1), g["out_x"])

@@ -15,8 +15,8 @@ from datasets.base import Spec
 from datasets.config import ConfigError
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load
-from trainables.evals import _classes, base, knn, linear, transfer
-from trainables.evals._labelled import Labelled, framewise
+from trainables.evals import _classes, adversarial, base, frame_votes, knn, linear, transfer
+from trainables.evals._labelled import Labelled, framewise, labelled
 from trainables.evals.base import Request, Result
 from trainables.evals.features import CheckpointSubject
 
@@ -218,3 +218,126 @@ def test_frames_of_longer_sounds_by_transfer(checkpoints: dict[str, Path], tmp_p
     assert result.metrics["module1/test/top1"] > 0.8
     with pytest.raises(ConfigError, match="too coarse for 520 labels; take a part with more frames"):
         judged(checkpoints["sound"], tmp_path, "transfer", to={**to, "frames": 520}, factor="pitch", parts=("module2",))
+
+
+# -- votes of frames ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("of", "code", "strengths"), [("sound", "bac", (20, -20)), ("images", "fli", (1,))])
+def test_votes(of: str, code: str, strengths: tuple[float, ...], checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    factor = "pitch" if of == "sound" else "class"
+    options = {
+        "factor": factor,
+        "noise": code,
+        "strengths": strengths,
+        "probe": "ridge",
+        "parts": ("module0", "module1"),
+    }
+    result = judged(checkpoints[of], tmp_path, "frame_votes", **options)
+    names = {name.rsplit("/", 1)[1] for name in result.metrics}
+    assert {f"top1_{code}_{strength}" for strength in strengths} < names
+    assert all(0 <= value <= 1 for name, value in result.metrics.items() if "auc" in name or "top1" in name)
+    assert base.direction(frame_votes, "all/val/top1_bac_-10") == base.direction(frame_votes, "a/val/top1") == "max"
+    if of == "sound":
+        judged(checkpoints[of], tmp_path / "b", "frame_votes", factor=factor, parts=("*",), probe="ridge")
+
+
+def test_the_most_frames_win_and_the_more_probable_class_of_equals() -> None:
+    scores = torch.tensor([[[5.0, 0, 0], [0, 0.1, 0], [0, 0.1, 0]], [[9.0, 0, 0], [0, 1, 0], [0, 0, 8]]])
+    votes = frame_votes.poll(scores)
+    assert votes.winner.tolist() == [1, 0]
+    expected = scores.double().softmax(-1).numpy().var(axis=1).mean(axis=1)
+    np.testing.assert_allclose(votes.variance, expected)
+    found = frame_votes.measure(votes, torch.tensor([1, 2]))
+    assert (found["top1"], found["variance_auc"]) == (0.5, 1.0) and found["frame_top1"] == 0.5
+    assert [found["variance_right"], found["variance_wrong"]] == pytest.approx(expected.tolist())
+    assert frame_votes.measure(votes, torch.tensor([1, 0]))["variance_wrong"] == 0
+
+
+def test_moving_means() -> None:
+    x = torch.arange(6.0).view(1, 6, 1) ** 2
+    assert frame_votes.smoothed(x, 3)[0, :, 0].tolist() == pytest.approx([0.5, 5 / 3, 14 / 3, 29 / 3, 50 / 3, 20.5])
+    assert torch.equal(frame_votes.smoothed(x, 1), x)
+    square = frame_votes.smoothed(torch.arange(9.0).view(1, 9, 1), 3, (3, 3))
+    assert square[0, 4, 0] == 4 and square[0, 0, 0] == 2, "of four cells in the corner"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"factor": "phone"}, "'phone' is labelled per frame; an item has no class of its own"),
+        ({"noise": "bak"}, "'bak': no such transform; did you mean 'bac'"),
+        ({"noise": "fli"}, "'fli' needs images"),
+        ({"factor": "clas"}, "did you mean 'class'"),
+    ],
+)
+def test_votes_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    spec = Spec(shape=(1, 1000), labels={"class": 3, "phone": 5}, frames={"phone": 10})
+    with pytest.raises(ConfigError, match=f"^frame_votes: .*{message}"):
+        base.check(frame_votes, frame_votes.Config(**options), spec, {"all": 4}, {"frames": ()})
+    with pytest.raises(ConfigError, match="needs 'frames' capability"):
+        base.check(frame_votes, frame_votes.Config(), spec, {"all": 4}, {})
+    with pytest.raises(ValueError, match="must be odd"):
+        frame_votes.Config(smooth=4)
+
+
+# -- adversarial items ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("of", "pool"), [("sound", "mean"), ("sound", "flat"), ("images", "max"), ("plain", "mean")])
+def test_items_are_attacked(of: str, pool: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    options = {"factor": "pitch" if of == "sound" else "class", "pool": pool, "probe": "ridge", "attacked": 40}
+    parts = {"parts": ("module1",)} if of != "plain" else {}
+    found = judged(checkpoints[of], tmp_path, "adversarial", eps=(1e-9, 0.3), **options, **parts)
+    assert {name.rsplit("/", 1)[1] for name in found.metrics} == {
+        "top1", "top1_attacked", "chance", "top1_eps_1e-09", "top1_eps_0.3",
+    }  # fmt: skip
+    part = parts.get("parts", ("all",))[0]
+    for split in ("val", "test"):
+        clean, moved = (found.metrics[f"{part}/{split}/{name}"] for name in ("top1", "top1_eps_0.3"))
+        assert moved < clean == found.metrics[f"{part}/{split}/top1_eps_1e-09"]
+        assert found.metrics[f"{part}/{split}/top1_attacked"] == pytest.approx((clean + moved) / 2)
+    same = judged(checkpoints[of], tmp_path, "linear", **{k: v for k, v in options.items() if k != "attacked"}, **parts)
+    probe, other = (
+        load_file(r.artifacts[f"{n}_{part}.safetensors"]) for r, n in ((found, "attacked"), (same, "probe"))
+    )
+    assert all(torch.equal(value, other[name]) for name, value in probe.items())
+
+
+def test_an_attack_does_more_than_noise_of_its_size(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    subject = CheckpointSubject(checkpoints["sound"], None, tmp_path)
+    cfg = adversarial.Config(factor="pitch", pool="flat", probe="ridge", parts=("module1",))
+    x, y = subject.inputs(Request("val")), subject.features(Request("val")).labels["pitch"]
+    train = labelled(subject.features(Request("train", part="module1", pool="frames")), "module1", "pitch")
+    probe = linear._probe.fit(cfg, train, 3, 0)
+    eps = 0.05
+    clean, (moved,) = adversarial.attack(subject, cfg, "module1", probe, x, y, (eps,))
+    noise = eps * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).sign()
+    shaken, _ = adversarial.attack(subject, cfg, "module1", probe, (x + noise).clamp(-1, 1), y, (eps,))
+    assert moved < shaken - 0.1 <= clean
+
+
+def test_the_direction_is_that_of_the_cross_entropy_also_of_sure_answers() -> None:
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.randn(5, 4, generator=rng, dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0, 1, 2, 3, 0])
+    (expected,) = torch.autograd.grad(torch.nn.functional.cross_entropy(scores, y, reduction="sum"), scores)
+    (found,) = torch.autograd.grad(adversarial.rise(scores, y), scores)
+    torch.testing.assert_close(found, expected / -expected.gather(1, y[:, None]))
+    sure = torch.tensor([[500.0, 0.0, 1.0]], requires_grad=True)
+    assert torch.autograd.grad(adversarial.rise(sure, torch.tensor([0])), sure)[0].sign().tolist() == [[-1, 1, 1]]
+
+
+def test_attacks_that_cannot_be_are_refused() -> None:
+    spec = Spec(shape=(1, 1000), labels={"class": 3, "phone": 5}, frames={"phone": 10})
+    wrong = {"pool": "max"}, {"factor": "phone"}, {"factor": "clas"}
+    for options, message in zip(wrong, ("needs frames", "labelled per frame", "did you mean 'class'"), strict=True):
+        with pytest.raises(ConfigError, match=f"^adversarial: .*{message}"):
+            base.check(adversarial, adversarial.Config(**options), spec, {"all": 4}, {})
+    with pytest.raises(ConfigError, match="have items of"):
+        base.check(adversarial, adversarial.Config(), Spec(shape=(4,), labels={"class": 2}), {"all": 4}, {})
+    with pytest.raises(ConfigError, match=r"in \[-3.00, 0.00\] and not in \[-1, 1\]; do not normalise"):
+        adversarial.bounds(torch.linspace(-3, 0, 8).view(1, 1, 8))
+    assert adversarial.bounds(torch.rand(1, 3, 2, 2)) == (0, 1)
+    names = base.check(adversarial, adversarial.Config(), spec, {"all": 4}, {})
+    assert "all/val/top1_eps_0.0001" in names and base.direction(adversarial, names[-1]) == "max"

@@ -46,15 +46,9 @@ SPEC = Spec(
     params={"rot": 1, "ron": 1, "fli": 1, "bri": 2},
     kinds={"rot": "circular", "ron": "quarter", "fli": "binary", "bri": "continuous"},
 )
-
-
-def of_images(name: str) -> bool:
-    """Those of pairs of views and those of frames have files of their own."""
-    needs = load("evaluation", name).NEEDS
-    return "object" not in needs.labels and "frames" not in needs.capabilities
-
-
-EVALUATIONS = [name for name in names("evaluation") if of_images(name)]
+# those of pairs of views, and those that need frames, have files of their own
+NEEDS = {name: load("evaluation", name).NEEDS for name in names("evaluation")}
+EVALUATIONS = [name for name, n in NEEDS.items() if "object" not in n.labels and "frames" not in n.capabilities]
 NEEDED: dict[str, dict[str, object]] = {
     "equivariance_roll": {"limit": 200},
     "linear": {"transformed": ("rot", "bri"), "parts": ("*",)},
@@ -85,9 +79,19 @@ class Grid(Method):
     def log_target(self, p: Tensor) -> Tensor:
         return rows_of(p).clamp_min(1e-9).log().log_softmax(-1)
 
+    def encode(self, x: Tensor) -> dict[str, Tensor]:
+        """Of images as `Known.inputs` draws them."""
+        z = 30 * (x - 0.5).flatten(1) @ torch.linalg.pinv(drawing())
+        return {"all": z, "content": z.view(-1, BINS, CLASSES).sum(1)}
+
     def steer(self, z: Tensor, p: Tensor, code: str) -> Tensor:
         share = z.view(-1, BINS, CLASSES).sum(1, keepdim=True) / BINS
         return (rows_of(p[:, 0])[..., None] * share).flatten(1).float()
+
+
+def drawing() -> Tensor:
+    """The matrix that draws images of a representation."""
+    return torch.randn(BINS * CLASSES, 3 * 8 * 8, generator=torch.Generator().manual_seed(1))
 
 
 def rows_of(unit: Tensor) -> Tensor:
@@ -126,8 +130,10 @@ class Known:
     def inputs(self, request: Request) -> Tensor:
         """Images that hold exactly what a perfect representation holds."""
         z = Known(self.out).features(request).parts["all"]
-        rng = torch.Generator().manual_seed(1)
-        return 0.5 + (z @ torch.randn(BINS * CLASSES, 3 * 8 * 8, generator=rng) / 30).unflatten(1, SPEC.shape)
+        return 0.5 + (z @ drawing() / 30).unflatten(1, SPEC.shape)
+
+    def shown(self, inputs: Tensor) -> Tensor:
+        return inputs
 
     def on(self, data: dict[str, object]) -> Known:
         return Known(self.out, self.blind)

@@ -24,17 +24,20 @@ Pool = Literal["mean", "max", "flat"]
 
 
 class FactorConfig(EvalConfig):
-    """Which factor to predict, and from what."""
+    """Which factor to predict."""
 
-    factor: str = Field(
-        "class", description="labelled factor to predict; it must have classes; given per frame, frames are rows"
-    )
+    factor: str = Field("class", description="labelled factor to predict; it must have classes")
+
+
+class PooledConfig(FactorConfig):
+    """Which factor to predict, and from what; of a factor that is labelled per frame each frame is a row."""
+
     pool: Pool = Field(
         "mean", description="frames (of images cells) by their mean, their maximum, or all of them side by side (flat)"
     )
 
 
-class ClassConfig(FactorConfig):
+class ClassConfig(PooledConfig):
     """Which factor to predict, from what, and on which images."""
 
     draws: int = Field(
@@ -67,7 +70,7 @@ def requests(cfg: ClassConfig, spec: Spec) -> list[Request]:
     return found
 
 
-def pool_of(cfg: FactorConfig, spec: Spec) -> Literal["mean", "max", "frames"]:
+def pool_of(cfg: PooledConfig, spec: Spec) -> Literal["mean", "max", "frames"]:
     """What is asked of the feature store."""
     return "frames" if cfg.pool == "flat" or cfg.factor in spec.frames else cfg.pool
 
@@ -93,26 +96,38 @@ def metrics(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int], capabilities
         ConfigError: the factor is not labelled or continuous, there is no such transform, or the method has no frames
             where they are needed.
     """
-    check_factor(cfg, spec, capabilities)
-    if cfg.factor in spec.frames and cfg.per_class is not None:
-        raise ConfigError(f"per_class: '{cfg.factor}' is labelled per frame; an item has no class of its own")
+    check_factor(cfg, spec)
+    if cfg.factor in spec.frames:
+        if "frames" not in capabilities:
+            raise ConfigError(f"factor: '{cfg.factor}' is labelled per frame, and the method has no frames")
+        if cfg.pool != "mean":
+            raise ConfigError(f"pool: '{cfg.factor}' is labelled per frame, and each frame is a row; leave pool out")
+        if cfg.per_class is not None:
+            raise ConfigError(f"per_class: '{cfg.factor}' is labelled per frame; an item has no class of its own")
     return names(cfg, spec, parts, capabilities)
 
 
-def check_factor(cfg: FactorConfig, spec: Spec, capabilities: Capabilities) -> None:
+def check_factor(cfg: FactorConfig, spec: Spec) -> None:
     """Refuse a factor that cannot be predicted.
 
     Raises:
-        ConfigError: it is not labelled or continuous, or is labelled per frame and frames are not there or pooled.
+        ConfigError: it is not labelled, or continuous.
     """
     if cfg.factor not in spec.labels:
         raise ConfigError(f"factor: the data have no label '{cfg.factor}'{near(cfg.factor, sorted(spec.labels))}")
     if not spec.labels[cfg.factor]:
         raise ConfigError(f"factor: '{cfg.factor}' is continuous, it has no classes to predict")
-    if cfg.factor in spec.frames and cfg.pool != "mean":
-        raise ConfigError(f"pool: '{cfg.factor}' is labelled per frame, and each frame is a row; leave pool out")
-    if cfg.factor in spec.frames and "frames" not in capabilities:
-        raise ConfigError(f"factor: '{cfg.factor}' is labelled per frame, and the method has no frames")
+
+
+def check_item_factor(cfg: FactorConfig, spec: Spec) -> None:
+    """Refuse a factor that items do not have one class of.
+
+    Raises:
+        ConfigError: see `check_factor`; or it is labelled per frame.
+    """
+    check_factor(cfg, spec)
+    if cfg.factor in spec.frames:
+        raise ConfigError(f"factor: '{cfg.factor}' is labelled per frame; an item has no class of its own")
 
 
 def names(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:

@@ -99,7 +99,7 @@ class Decoder:
 
     def save(self, path: Path, form: dict[str, Any]) -> Path:
         """Write weights and standardisation as safetensors; `form`: plain values to build the net from again."""
-        tensors = {f"net.{name}": value.contiguous() for name, value in self.net.state_dict().items()}
+        tensors = {f"net.{name}": value.cpu().contiguous() for name, value in self.net.state_dict().items()}
         meta = {"best": json.dumps(self.best), "held_out": json.dumps(self.held_out), "form": json.dumps(form)}
         with replacing(path) as temporary:
             save_file({**tensors, "mean": self.mean, "std": self.std}, temporary, metadata=meta)

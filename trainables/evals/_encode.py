@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -36,6 +36,14 @@ def encode(method: Method, x: Tensor, request: Request, at_once: int, seed: int)
         return _joined([_told(framed.frames(some), request) for some in x.split(at_once)])
     groups = x.split(min(TOGETHER, max(1, VALUES // x[0].numel())))
     return _joined([_drawn(framed, some, request, seed, number) for number, some in enumerate(groups)])
+
+
+def differentiable(method: Method, x: Tensor, part: str, pool: Literal["mean", "max", "flat"]) -> Tensor:
+    """One part of items x as a probe takes it, (n, d) or flat (n, L d), with gradients to x."""
+    if pool == "mean":
+        return method.encode(x)[part].float()
+    frames = cast(Frames, method).frames(x)[part].float()
+    return frames.amax(1) if pool == "max" else frames.flatten(1)
 
 
 def _drawn(method: Frames, x: Tensor, request: Request, seed: int, group: int) -> dict[str, Tensor]:

@@ -51,9 +51,9 @@ def device_of(subject: Subject) -> torch.device:
 def places_shown(subject: Subject) -> dict[str, tuple[int, ...]]:
     """Part -> (L,) or (rows, columns), for the subject's data: the method's own, or those of another length."""
     method: Any = subject.method
-    x = next(subject.shown(Request("val", limit=2)))[:1]
+    x = subject.inputs(Request("val", limit=2))[:1].to(device_of(subject))
     with torch.no_grad():
-        found = method.frames(x)
+        found = method.frames(subject.shown(x))
     return {
         part: places if torch.Size(places).numel() == found[part].shape[1] else (found[part].shape[1],)
         for part, places in method.places.items()
@@ -71,22 +71,23 @@ class Frames:
         """Where latents are distributions, `sample` draws anew each time; `mean`, and all others, are computed once."""
         self.method: Any = subject.method
         self.part, self.device = part, device_of(subject)
-        self.shown = self.stored = torch.empty(0)
+        self.subject = subject
+        self.seen = self.stored = torch.empty(0)
         self.drawn = latents == "sample" and getattr(self.method, "PROBABILISTIC", False)
         if self.drawn:
-            self.shown = torch.cat([x.cpu() for x in subject.shown(request)])
+            self.seen = subject.inputs(request)
         else:
             self.stored = subject.features(replace(request, part=part, pool="frames")).parts[part]
-        self.count = len(self.shown if self.drawn else self.stored)
+        self.count = len(self.seen if self.drawn else self.stored)
         self.width = int(self.method.parts[part])
 
     def __call__(self, rows: Tensor, rng: torch.Generator) -> Tensor:
         """The frames of items, (b, L, d)."""
         if not self.drawn:
             return self.stored[rows]
+        pieces = (self.subject.shown(x.to(self.device)) for x in self.seen[rows].split(AT_ONCE))
         with torch.no_grad():
-            some = [self.method.frames(x.to(self.device), rng)[self.part] for x in self.shown[rows].split(AT_ONCE)]
-        return torch.cat(some).float()
+            return torch.cat([self.method.frames(x, rng)[self.part] for x in pieces]).float()
 
     def every(self, seed: int) -> Tensor:
         """All of them, one draw each, on the CPU."""
@@ -106,10 +107,10 @@ def some_frames(
     """
     method: Any = subject.method
     found: dict[str, list[Tensor]] = {part: [] for part in parts}
-    pieces = (x for block in subject.shown(request) for x in block.split(AT_ONCE))
-    for number, x in enumerate(pieces):
+    for number, x in enumerate(subject.inputs(request).split(AT_ONCE)):
+        shown = subject.shown(x.to(device_of(subject)))
         with torch.no_grad():
-            encoded = method.frames(x, generator(seed, "latents", number) if latents == "sample" else None)
+            encoded = method.frames(shown, generator(seed, "latents", number) if latents == "sample" else None)
         for part in parts:
             z = encoded[part].float().cpu()
             order = torch.rand(z.shape[:2], generator=generator(seed, part, number)).argsort(1)[:, :count]

@@ -19,7 +19,7 @@ Every evaluation fits on the train split, chooses its own hyperparameters on a h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatch
 from pathlib import Path
@@ -158,8 +158,8 @@ class Subject(Protocol):
         """
         ...
 
-    def shown(self, request: Request) -> Iterator[Tensor]:
-        """The same in pieces (b, *shape), as the encoder is to be shown it: normalised, and on its device."""
+    def shown(self, inputs: Tensor) -> Tensor:
+        """What `inputs` gives, as the method takes it (images normalised); differentiable."""
         ...
 
     def on(self, data: dict[str, Any]) -> Subject:

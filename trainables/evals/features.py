@@ -184,14 +184,14 @@ class CheckpointSubject:
 
     def inputs(self, request: Request) -> Tensor:
         """What the encoder saw for these features: (n, *shape) float32 on the CPU, in their order; pixels in [0, 1]."""
-        x = torch.cat([x.float().cpu() for x in self.shown(request)])
-        return self.data(request.split)[1].pixels(x)
-
-    def shown(self, request: Request) -> Iterator[Tensor]:
-        """What the encoder is shown for these features, normalised and on its device, in blocks of at most BLOCK."""
         source, views = self.data(request.split)
-        for rows in _chosen(source, request).split(BLOCK):
-            yield self._seen(source, views, request, rows).views[0]
+        blocks = [self._seen(source, views, request, rows) for rows in _chosen(source, request).split(BLOCK)]
+        x = torch.cat([batch.views[0].float().cpu() for batch in blocks])
+        return views.pixels(x)
+
+    def shown(self, inputs: Tensor) -> Tensor:
+        """What `inputs` gives, as the method takes it (images normalised); differentiable."""
+        return self.data("train")[1].normalized(inputs)
 
     def on(self, data: dict[str, Any]) -> CheckpointSubject:
         """The same encoder on other data, `{"name": "cifar", "variant": "cifar100"}`, brought to what it takes."""

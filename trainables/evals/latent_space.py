@@ -36,7 +36,7 @@ from datasets.base import Spec, Split
 from datasets.config import ConfigError, near
 from trainables.core.method import has
 from trainables.evals import _files
-from trainables.evals._frames import FramesConfig, some_frames
+from trainables.evals._frames import FramesConfig, device_of, some_frames
 from trainables.evals.base import REPORTED, Capabilities, Features, Needs, Request, Result, Subject, chosen_parts
 
 KEPT = 32  # frames of an item that distributions are judged by
@@ -210,9 +210,9 @@ def _of_items(
     method: Any = subject.method
     paths = []
     if has(method, "frames"):
-        x = next(subject.shown(Request(split, limit=cfg.limit)))[:ITEMS]
+        x = subject.inputs(Request(split, limit=cfg.limit))[:ITEMS].to(device_of(subject))
         with torch.no_grad():
-            frames = method.frames(x)
+            frames = method.frames(subject.shown(x))
         for part in parts:
             z = frames[part].float().cpu().transpose(1, 2)  # (items, d, L)
             path = subject.out / f"activations_{part}.png"

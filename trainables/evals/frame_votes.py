@@ -1,0 +1,200 @@
+"""Votes of frames (SIM-E17): whether single frames know what the item is, and whether they know when they do not.
+
+Protocol. Frames of each part (cells of images) are smoothed by a moving mean of 3, over fewer at the ends. A linear
+classifier of frames is fitted on the train split, each frame with its item's class, an item's frames on one side of the
+hold-out. The class of most frames is the item's; of several with equally many the one of the higher mean probability.
+Reported on `val` and `test`:
+
+    top1, chance      accuracy of the votes, and of the train split's most frequent class
+    frame_top1        accuracy of single frames
+    variance_right    variance over an item's frames of their probabilities, mean over the classes; of the items that
+    variance_wrong    are told right, and wrong; 0 where there are none
+    variance_auc      probability that of a right and a wrong item the wrong one varies more: 0.5 = it says nothing
+    top1_CODE_S       with `noise: CODE`: accuracy under noise of strength S, of the same classifier
+
+Strengths are those of the transform: of `bac` the signal over the noise in dB, of `whi` the noise's deviation.
+
+Source: a branch of Smooth InfoMax's code on radio signals (Denoodt), whose probabilities, ties and ends are not
+published; those here are the project's own choice. Compare within a sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from datasets.base import Spec, Split
+from datasets.transforms.load import alone
+from trainables.core.method import Frames
+from trainables.evals import _classes, _probe
+from trainables.evals._classes import EVERY, FactorConfig
+from trainables.evals._heads import Head
+from trainables.evals._labelled import Labelled
+from trainables.evals._probe import ProbeConfig
+from trainables.evals.base import REPORTED, Capabilities, Features, Needs, Request, Result, Subject, chosen_parts
+from trainables.evals.probes import Linear, accuracy, auc, chance
+
+
+class Config(FactorConfig, ProbeConfig):
+    """Whose frames vote on what, and under which noise."""
+
+    smooth: int = Field(
+        3, ge=1, le=101, description="frames of the moving mean, odd; 1 = none; cells of images: square"
+    )
+    noise: str | None = Field(None, description="code of a transform (sound: bac, whi); None = clean items alone")
+    strengths: tuple[float, ...] = Field(
+        (-10, -5, 0, 5, 10, 15, 20), min_length=1, description="of the noise, in its own unit (bac: dB; whi: deviation)"
+    )
+
+    @field_validator("smooth")
+    @classmethod
+    def _odd(cls, smooth: int) -> int:
+        if smooth % 2 == 0:
+            raise ValueError("must be odd")
+        return smooth
+
+
+NEEDS = Needs(labels=("*",), capabilities=("frames",))
+VERSION = 1
+METRICS = {
+    "top1": "max", "frame_top1": "max", "chance": "", "variance_right": "", "variance_wrong": "", "variance_auc": "max",
+    "top1_*": "max",
+}  # fmt: skip
+
+
+def requests(cfg: Config, spec: Spec) -> list[Request]:
+    """Frames of the named parts; those of "*" are left to the run, which knows the parts."""
+    found = []
+    for part in [part for part in dict.fromkeys(cfg.parts) if part != "*"]:
+        found += [_request(cfg, part, split) for split in EVERY]
+        found += [_request(cfg, part, split, strength) for split in REPORTED for strength in _strengths(cfg)]
+    return found
+
+
+def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Capabilities) -> list[str]:
+    """The names `run` returns.
+
+    Raises:
+        ConfigError: the factor has no classes, or is labelled per frame; there is no such noise; or options of the
+            probe do not fit together.
+    """
+    cfg.check_probe()
+    _classes.check_item_factor(cfg, spec)
+    if cfg.noise is not None:
+        alone(cfg.noise, spec.shape).at(cfg.strengths[0], 1)
+    noisy = [_named(cfg, strength) for strength in _strengths(cfg)]
+    found = [*(name for name in METRICS if name != "top1_*"), *noisy]
+    return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in found]
+
+
+def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result:
+    """Metrics `PART/{val,test}/...` of the module's docstring, and each part's classifier as safetensors."""
+    result, seed = Result({}), int(rng.integers(2**31))
+    for part in chosen_parts(cfg, subject.method.parts):
+        found, probe = _judged(subject, cfg, part, seed)
+        result.metrics |= {f"{part}/{name}": value for name, value in found.items()}
+        file = f"frames_{part}.safetensors"
+        result.artifacts[file] = probe.save(subject.out / file)
+    return result
+
+
+def _judged(subject: Subject, cfg: Config, part: str, seed: int) -> tuple[dict[str, float], Linear | Head]:
+    """Metrics of one part as "split/name", and its classifier."""
+    places = cast(Frames, subject.method).places[part]
+    grid = places if len(places) == 2 else None
+
+    def shown(split: Split, strength: float | None = None) -> tuple[Features, Tensor]:
+        features = subject.features(_request(cfg, part, split, strength))
+        return features, smoothed(features.parts[part], cfg.smooth, grid)
+
+    features, x = shown("train")
+    train = features.labels[cfg.factor]
+    probe = _probe.fit(cfg, _rows(features, x, train), subject.spec.labels[cfg.factor], seed)
+
+    def polled(split: Split, strength: float | None = None) -> tuple[Votes, Tensor]:
+        features, x = shown(split, strength)
+        return poll(probe(x.flatten(0, 1)).unflatten(0, x.shape[:2])), features.labels[cfg.factor]
+
+    found = {}
+    for split in REPORTED:
+        votes, y = polled(split)
+        measured = measure(votes, y) | {"chance": chance(train, y)}
+        for strength in _strengths(cfg):
+            votes, y = polled(split, strength)
+            measured[_named(cfg, strength)] = float((votes.winner == y).double().mean())
+        found.update({f"{split}/{name}": value for name, value in measured.items()})
+    return found, probe
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What the frames of n items say.
+
+    Attributes:
+        scores: (n, L, classes). winner: (n,) the class of most frames. variance: (n,) see the module's docstring.
+    """
+
+    scores: Tensor
+    winner: Tensor
+    variance: Tensor
+
+
+def poll(scores: Tensor) -> Votes:
+    """The votes of frames with class scores (n, L, classes)."""
+    shares = scores.double().softmax(-1)
+    counts = F.one_hot(scores.argmax(-1), scores.shape[-1]).sum(1)
+    winner = (counts + 0.5 * shares.mean(1)).argmax(1)  # a mean probability is less than a vote
+    return Votes(scores, winner, shares.var(1, correction=0).mean(1))
+
+
+def measure(votes: Votes, y: Tensor) -> dict[str, float]:
+    """Accuracies and variances of items with classes y (n,)."""
+    right = votes.winner == y
+    frames = y.repeat_interleave(votes.scores.shape[1])
+
+    def mean(rows: Tensor) -> float:
+        return float(votes.variance[rows].mean()) if bool(rows.any()) else 0.0
+
+    return {
+        "top1": float(right.double().mean()),
+        "frame_top1": accuracy(votes.scores.flatten(0, 1), frames),
+        "variance_right": mean(right),
+        "variance_wrong": mean(~right),
+        "variance_auc": auc(votes.variance, ~right),
+    }
+
+
+def smoothed(x: Tensor, width: int, grid: tuple[int, int] | None = None) -> Tensor:
+    """Frames (n, L, d) by the means of `width` around each, fewer at the ends; of a grid by those of a square."""
+    options: dict[str, Any] = {"stride": 1, "padding": width // 2, "count_include_pad": False}
+    if width == 1:
+        return x
+    if grid is None:
+        return F.avg_pool1d(x.transpose(1, 2), width, **options).transpose(1, 2)
+    return F.avg_pool2d(x.transpose(1, 2).unflatten(2, grid), width, **options).flatten(2).transpose(1, 2)
+
+
+def _rows(features: Features, x: Tensor, y: Tensor) -> Labelled:
+    """Each frame of x (n, L, d) with the class of its item y (n,)."""
+    row = torch.arange(len(x)).repeat_interleave(x.shape[1])
+    return Labelled(x.flatten(0, 1), y[row], row, features.index[row], features.owner[row], draws=1)
+
+
+def _strengths(cfg: Config) -> tuple[float, ...]:
+    return () if cfg.noise is None else tuple(dict.fromkeys(cfg.strengths))
+
+
+def _named(cfg: Config, strength: float) -> str:
+    return f"top1_{cfg.noise}_{strength:g}"
+
+
+def _request(cfg: Config, part: str, split: Split, strength: float | None = None) -> Request:
+    code = None if strength is None else cfg.noise
+    return Request(split, transform=code, strength=strength, limit=cfg.limit, part=part, pool="frames")
