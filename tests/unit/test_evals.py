@@ -46,9 +46,15 @@ SPEC = Spec(
     params={"rot": 1, "ron": 1, "fli": 1, "bri": 2},
     kinds={"rot": "circular", "ron": "quarter", "fli": "binary", "bri": "continuous"},
 )
-# those of pairs of views, and those that need frames, have files of their own
-NEEDS = {name: load("evaluation", name).NEEDS for name in names("evaluation")}
-EVALUATIONS = [name for name, n in NEEDS.items() if "object" not in n.labels and "frames" not in n.capabilities]
+
+
+def of_images(name: str) -> bool:
+    """Those of pairs of views and those of frames have files of their own."""
+    needs = load("evaluation", name).NEEDS
+    return "object" not in needs.labels and "frames" not in needs.capabilities
+
+
+EVALUATIONS = [name for name in names("evaluation") if of_images(name)]
 NEEDED: dict[str, dict[str, object]] = {
     "equivariance_roll": {"limit": 200},
     "linear": {"transformed": ("rot", "bri"), "parts": ("*",)},
@@ -132,7 +138,7 @@ class Known:
         z = Known(self.out).features(request).parts["all"]
         return 0.5 + (z @ drawing() / 30).unflatten(1, SPEC.shape)
 
-    def shown(self, inputs: Tensor) -> Tensor:
+    def normalized(self, inputs: Tensor) -> Tensor:
         return inputs
 
     def on(self, data: dict[str, object]) -> Known:

@@ -118,7 +118,7 @@ def attack(
     low, high = bounds(x)
 
     def scores(some: Tensor) -> Tensor:
-        z = differentiable(subject.method, subject.shown(some.to(first.device)), part, cfg.pool)
+        z = differentiable(subject.method, subject.normalized(some.to(first.device)), part, cfg.pool)
         return probe(z.cpu())
 
     right, still = 0, [0] * len(steps)

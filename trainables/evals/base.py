@@ -158,12 +158,12 @@ class Subject(Protocol):
         """
         ...
 
-    def shown(self, inputs: Tensor) -> Tensor:
-        """What `inputs` gives, as the method takes it (images normalised); differentiable."""
-        ...
-
     def on(self, data: dict[str, Any]) -> Subject:
         """The same encoder on other data."""
+        ...
+
+    def normalized(self, inputs: Tensor) -> Tensor:
+        """What `inputs` gives, as the method takes it; differentiable."""
         ...
 
 

@@ -189,15 +189,15 @@ class CheckpointSubject:
         x = torch.cat([batch.views[0].float().cpu() for batch in blocks])
         return views.pixels(x)
 
-    def shown(self, inputs: Tensor) -> Tensor:
-        """What `inputs` gives, as the method takes it (images normalised); differentiable."""
-        return self.data("train")[1].normalized(inputs)
-
     def on(self, data: dict[str, Any]) -> CheckpointSubject:
         """The same encoder on other data, `{"name": "cifar", "variant": "cifar100"}`, brought to what it takes."""
         return CheckpointSubject(
             self.checkpoint, self.data_root, self.cache, self.device, self.batch_size, self.out, data
         )
+
+    def normalized(self, inputs: Tensor) -> Tensor:
+        """What `inputs` gives, as the method takes it; differentiable."""
+        return self.data("train")[1].normalized(inputs)
 
     def key(self, request: Request) -> str:
         """The digest that identifies the features of `request`."""
