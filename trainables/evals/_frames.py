@@ -53,7 +53,7 @@ def places_shown(subject: Subject) -> dict[str, tuple[int, ...]]:
     method: Any = subject.method
     x = subject.inputs(Request("val", limit=2))[:1].to(device_of(subject))
     with torch.no_grad():
-        found = method.frames(subject.shown(x))
+        found = method.frames(subject.normalized(x))
     return {
         part: places if torch.Size(places).numel() == found[part].shape[1] else (found[part].shape[1],)
         for part, places in method.places.items()
@@ -85,7 +85,7 @@ class Frames:
         """The frames of items, (b, L, d)."""
         if not self.drawn:
             return self.stored[rows]
-        pieces = (self.subject.shown(x.to(self.device)) for x in self.seen[rows].split(AT_ONCE))
+        pieces = (self.subject.normalized(x.to(self.device)) for x in self.seen[rows].split(AT_ONCE))
         with torch.no_grad():
             return torch.cat([self.method.frames(x, rng)[self.part] for x in pieces]).float()
 
@@ -108,7 +108,7 @@ def some_frames(
     method: Any = subject.method
     found: dict[str, list[Tensor]] = {part: [] for part in parts}
     for number, x in enumerate(subject.inputs(request).split(AT_ONCE)):
-        shown = subject.shown(x.to(device_of(subject)))
+        shown = subject.normalized(x.to(device_of(subject)))
         with torch.no_grad():
             encoded = method.frames(shown, generator(seed, "latents", number) if latents == "sample" else None)
         for part in parts:

@@ -212,7 +212,7 @@ def _of_items(
     if has(method, "frames"):
         x = subject.inputs(Request(split, limit=cfg.limit))[:ITEMS].to(device_of(subject))
         with torch.no_grad():
-            frames = method.frames(subject.shown(x))
+            frames = method.frames(subject.normalized(x))
         for part in parts:
             z = frames[part].float().cpu().transpose(1, 2)  # (items, d, L)
             path = subject.out / f"activations_{part}.png"
