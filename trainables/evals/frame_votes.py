@@ -12,7 +12,8 @@ Reported on `val` and `test`:
     variance_auc      probability that of a right and a wrong item the wrong one varies more: 0.5 = it says nothing
     top1_CODE_S       with `noise: CODE`: accuracy under noise of strength S, of the same classifier
 
-Strengths are those of the transform: of `bac` the signal over the noise in dB, of `whi` the noise's deviation.
+Silence behind a sound has frames that vote too: evaluate data without it. Strengths are those of the transform: of
+`bac` the signal over the noise in dB, of `whi` the noise's deviation.
 
 Source: a branch of Smooth InfoMax's code on radio signals (Denoodt), whose probabilities, ties and ends are not
 published; those here are the project's own choice. Compare within a sweep.
