@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -89,7 +89,7 @@ class Config(FramesConfig):
     dimensions: int | None = Field(
         None, ge=1, description="in partial interpolations and masks; None = an eighth of the part's"
     )
-    masked: tuple[int, ...] = Field(
+    masked: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="dimensions to set to zero; () = as many as `dimensions`, whose means over time vary most"
     )
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class Config(FramesConfig):
     neighbours: int = Field(10, ge=1, le=1000, description="nearest items that are looked at")
     perplexity: float | None = Field(None, gt=0, description="of the map; None = floor(sqrt n) (SIM); V-GIM, GIM: 30")
     learning_rate: float | None = Field(None, gt=0, description="of the map; None = from n (SIM); V-GIM, GIM: 200")
-    scatter: tuple[int, ...] = Field(
+    scatter: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), max_length=3, description="three dimensions to show; () = those that tell classes apart best, or vary most"
     )
     raw: bool = Field(False, description="also a map of the items themselves (SIM)")
@@ -83,7 +83,7 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
         _check_factor(cfg, spec)
     chosen = chosen_parts(cfg, parts)
     for part in chosen:
-        if cfg.scatter and (len(set(cfg.scatter)) != 3 or not all(0 <= d < parts[part] for d in cfg.scatter)):
+        if cfg.scatter and (len(set(cfg.scatter)) != 3 or max(cfg.scatter) >= parts[part]):
             raise ConfigError(f"scatter: name three dimensions below the {parts[part]} of '{part}'")
     names = [name for name in METRICS if cfg.factor or name in ("mean_off", "std_off")]
     return [f"{part}/{split}/{name}" for part in chosen for split in REPORTED for name in names]
