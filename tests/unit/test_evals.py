@@ -57,7 +57,8 @@ def of_images(name: str) -> bool:
 EVALUATIONS = [name for name in names("evaluation") if of_images(name)]
 NEEDED: dict[str, dict[str, object]] = {
     "equivariance_roll": {"limit": 200},
-    "linear": {"transformed": ("rot", "bri")},
+    "linear": {"transformed": ("rot", "bri"), "parts": ("*",)},
+    "latent_space": {"factor": "class", "limit": 30},
     "knn": {"transformed": ("fli",)},
     "reconstruction": {"transform": "rot", "decoder": "linear", "training": {"epochs": 40, "lr": 0.02}},
     "controlled_generation": {"limit": 60},

@@ -43,7 +43,19 @@ def reconstructed(subject: CheckpointSubject) -> base.Result:
     return evaluate(subject, "reconstruction", {"transform": "rot", "training": {"epochs": 2}})
 
 
-READ_FIRST = {"reconstruction": reconstructed}
+def probed(subject: CheckpointSubject) -> base.Result:
+    return evaluate(subject, "linear", {"parts": ["*"]})
+
+
+def decoded(subject: CheckpointSubject) -> base.Result:
+    return evaluate(subject, "latent_decoder", {"parts": ["*"], "training": {"epochs": 1}, "clips": 2})
+
+
+SHORT: dict[str, dict[str, Any]] = {
+    "relation": {"steps": 16}, "latent_decoder": {"training": {"epochs": 1}, "clips": 2},
+    "interpolation_score": {"limit": 8}, "latent_space": {"limit": 30}, "total_correlation": {"limit": 30},
+}  # fmt: skip
+READ_FIRST = {"reconstruction": reconstructed, "linear": probed, "latent_decoder": decoded}
 
 
 def made(config: dict[str, Any], folder: Path) -> Path:
@@ -163,7 +175,7 @@ def test_every_evaluation_on_a_real_encoder(
     checkpoint = of_sound if "frames" in module.NEEDS.capabilities else checkpoint
     subject = CheckpointSubject(checkpoint, None, tmp_path)
     before = {key: value.clone() for key, value in subject.method.state_dict().items()}
-    short = {"steps": 16} if name == "relation" else {}
+    short = SHORT.get(name, {})
     every = {} if name in ("equivariance_roll", "prediction_retrieval") else {"parts": ("*",)}
     factor = {"factor": "pitch"} if checkpoint == of_sound and "factor" in module.Config.model_fields else {}
     cfg = module.Config(**every, **short, **factor)

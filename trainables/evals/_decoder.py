@@ -1,8 +1,8 @@
 """Training a decoder on a frozen representation, whatever is decoded: images, sounds, spectrograms.
 
-Features are standardised with the train split's mean and deviation. The decoder is trained by AdamW with a cosine
-schedule on four fifths of the train split; the epoch that is best on the other fifth is kept, so that a split that is
-reported never chooses. Everything random comes from the given seed.
+Features are standardised with the train split's mean and deviation; latents that are asked for anew at every step
+(`Latents`) are taken as they are. The decoder is trained by AdamW on four fifths of the train split; the epoch that is
+best on the other fifth is kept, so that a split that is reported never chooses. Everything random comes from the seed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import copy
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from datasets.atomic import replacing
 from datasets.config import Config, ConfigError
+from trainables.core.draws import generator
 from trainables.evals.probes import hold_out
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # decoded, true -> one value per item (n,)
@@ -36,6 +37,24 @@ class Training(Config):
     batch_size: int = Field(128, ge=2, le=65_536, description="items of a step")
     lr: float = Field(2e-3, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(1e-4, ge=0, le=10, description="on all parameters")
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, from 0: half a cosine."""
+        return 0.5 * self.lr * (1 + math.cos(math.pi * epoch / self.epochs))
+
+
+class Latents(Protocol):
+    """What a decoder is fed with, where it may be another draw each time.
+
+    Attributes:
+        width: last dimension.
+    """
+
+    width: int
+
+    def __call__(self, rows: Tensor, rng: torch.Generator) -> Tensor:
+        """The latents (b, ..., width) of items, by their rows; `rng` draws."""
+        ...
 
 
 def squared(decoded: Tensor, true: Tensor) -> Tensor:
@@ -60,9 +79,19 @@ class Decoder:
 
     @torch.no_grad()
     def __call__(self, z: Tensor, block: int = 512) -> Tensor:
-        """Features (n, d) -> items, on the CPU."""
+        """Features (n, d) or (n, L, d) -> items, on the CPU."""
         self.net.eval()
-        return torch.cat([self.net((part - self.mean) / self.std) for part in z.split(block)])
+        return torch.cat([self.net(self.scaled(part)).cpu() for part in z.split(block)])
+
+    def scaled(self, z: Tensor) -> Tensor:
+        """What the net is shown for features, where it lies."""
+        device = next(self.net.parameters()).device
+        return (z.to(device) - self.mean.to(device)) / self.std.to(device)
+
+    def to(self, device: torch.device | str) -> Decoder:
+        """The same, its net on `device`."""
+        self.net.to(device)
+        return self
 
     def losses(self, z: Tensor, true: Tensor, loss: Loss = squared) -> Tensor:
         """The loss of each item: (n, d), (n, ...) -> (n,)."""
@@ -70,11 +99,14 @@ class Decoder:
 
     def save(self, path: Path, form: dict[str, Any]) -> Path:
         """Write weights and standardisation as safetensors; `form`: plain values to build the net from again."""
-        tensors = {f"net.{name}": value.contiguous() for name, value in self.net.state_dict().items()}
+        tensors = {f"net.{name}": value.cpu().contiguous() for name, value in self.net.state_dict().items()}
         meta = {"best": json.dumps(self.best), "held_out": json.dumps(self.held_out), "form": json.dumps(form)}
         with replacing(path) as temporary:
             save_file({**tensors, "mean": self.mean, "std": self.std}, temporary, metadata=meta)
         return path
+
+
+Watch = Callable[[Decoder], None]
 
 
 def restore(path: Path, build: Callable[[dict[str, Any]], nn.Module]) -> tuple[Decoder, dict[str, Any]]:
@@ -97,40 +129,50 @@ def restore(path: Path, build: Callable[[dict[str, Any]], nn.Module]) -> tuple[D
 
 
 def train(
-    build: Callable[[], nn.Module], z: Tensor, true: Tensor, index: Tensor, cfg: Training, seed: int,
-    loss: Loss = squared,
+    build: Callable[[], nn.Module], z: Tensor | Latents, true: Tensor, index: Tensor, cfg: Training, seed: int,
+    loss: Loss = squared, device: torch.device | str = "cpu", watch: Watch | None = None,
 ) -> Decoder:  # fmt: skip
     """Train a decoder.
 
     Args:
-        build: makes the net; its weights are drawn from `seed`. z: (n, d) features. true: (n, ...) what they encode.
-        index: (n,) which item a row is of: rows of one item are held out together.
+        build: makes the net; its weights are drawn from `seed`. z: (n, d) features, or what gives latents.
+        true: (n, ...) what they encode. index: (n,) which item a row is of: rows of one item are held out together.
+        device: where the net is trained, and stays. watch: called after each epoch.
 
     Raises:
         ConfigError: the loss is not finite.
     """
-    mean, std = z.mean(0), z.std(0).clamp_min(1e-6)
+    if isinstance(z, Tensor):
+        features, mean, std = z, z.mean(0), z.std(0).clamp_min(1e-6)
+        latents: Callable[[Tensor, torch.Generator], Tensor] = lambda rows, rng: features[rows]  # noqa: E731
+    else:
+        latents, mean, std = z, torch.zeros(z.width), torch.ones(z.width)
     held_out = torch.from_numpy(np.asarray(hold_out(index, np.random.default_rng(seed))))
     fitted, chosen = (~held_out).nonzero()[:, 0], held_out.nonzero()[:, 0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = build()
-    generator = torch.Generator().manual_seed(seed)
+        net = build().to(device)
+    order, draws = torch.Generator().manual_seed(seed), generator(seed, "latents")
     optimizer = torch.optim.AdamW(net.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
-    best = Decoder(net, mean, std, 0, math.inf)
+    best = now = Decoder(net, mean, std, 0, math.inf)
     for epoch in range(cfg.epochs):
         for group in optimizer.param_groups:
-            group["lr"] = 0.5 * cfg.lr * (1 + math.cos(math.pi * epoch / cfg.epochs))
+            group["lr"] = cfg.rate(epoch)
         net.train()
-        for rows in fitted[torch.randperm(len(fitted), generator=generator)].split(cfg.batch_size):
+        for rows in fitted[torch.randperm(len(fitted), generator=order)].split(cfg.batch_size):
             if len(rows) < 2:
                 continue  # batch norms need two
             optimizer.zero_grad(set_to_none=True)
-            loss(net((z[rows] - mean) / std), true[rows]).mean().backward()
+            loss(net(now.scaled(latents(rows, draws))), true[rows].to(device)).mean().backward()
             optimizer.step()
-        now = float(Decoder(net, mean, std, 0, 0).losses(z[chosen], true[chosen], loss).mean())
-        if now < best.held_out:
-            best = Decoder(copy.deepcopy(net), mean, std, epoch + 1, now)
+        now = Decoder(net, mean, std, epoch + 1, 0.0)
+        same = generator(seed, "held out")  # draws, in every epoch
+        errors = [now.losses(latents(rows, same), true[rows], loss) for rows in chosen.split(cfg.batch_size)]
+        now.held_out = float(torch.cat(errors).mean())
+        if now.held_out < best.held_out:
+            best = replace(now, net=copy.deepcopy(net))
+        if watch:
+            watch(now)
     if not math.isfinite(best.held_out):
         raise ConfigError(f"training.lr: the decoder's loss is not finite at {cfg.lr}; lower it")
     return best

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from datasets.atomic import replacing
 
+DIVERGING = "RdBu_r"  # blue for negative
 POINTS = 2000  # more only make a scatter heavier
 
 
@@ -40,8 +41,14 @@ def agreement(path: Path, true: Tensor, predicted: Tensor, title: str, unit: str
     return _png(path, figure)
 
 
-def grid(path: Path, images: Tensor, rows: Sequence[str], columns: Sequence[str], title: str) -> Path:
-    """A PNG of images (R, C, channels, H, W) in [0, 1] as a table with names beside its rows and above its columns."""
+def grid(
+    path: Path, images: Tensor, rows: Sequence[str], columns: Sequence[str], title: str, inches: float = 0.75
+) -> Path:
+    """A PNG of images (R, C, channels, H, W) in [0, 1] as a table with names beside its rows and above its columns.
+
+    Args:
+        inches: of an image's longer side.
+    """
     from matplotlib.figure import Figure
 
     height, width = images.shape[-2:]
@@ -50,8 +57,10 @@ def grid(path: Path, images: Tensor, rows: Sequence[str], columns: Sequence[str]
         for c, image in enumerate(row):
             top, left = r * (height + 1) + 1, c * (width + 1) + 1
             framed[top : top + height, left : left + width] = image.permute(1, 2, 0).numpy()
-    scale = 0.75 / max(height, width)
-    figure = Figure(figsize=(1.2 + scale * framed.shape[1], 0.7 + scale * framed.shape[0]), layout="constrained")
+    scale = inches / max(height, width)
+    figure = Figure(
+        figsize=(max(3.5, 1.2 + scale * framed.shape[1]), 0.7 + scale * framed.shape[0]), layout="constrained"
+    )
     axes = figure.add_subplot()
     axes.imshow(framed, interpolation="nearest")
     axes.set_xticks([(c + 0.5) * (width + 1) for c in range(len(columns))], columns)
@@ -72,6 +81,135 @@ def bars(path: Path, heights: Tensor, level: float, labels: tuple[str, str, str]
     axes.axhline(level, color="black", linewidth=0.8, linestyle="--", label=labels[2])
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1], xticks=range(len(heights)))
     axes.legend(fontsize=8)
+    return _png(path, figure)
+
+
+def lines(
+    path: Path, curves: Mapping[str, tuple[Tensor, Tensor]], labels: tuple[str, str], title: str, log2: bool = False
+) -> Path:
+    """A PNG of named curves, each x (m,) and y (m,); labels: of the axes. `log2`: x in powers of two, points marked."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, (x, y) in curves.items():
+        axes.plot(x.tolist(), y.tolist(), label=name, marker="o" if log2 else None, markersize=4)
+    if log2:
+        axes.set_xscale("log", base=2)
+        axes.set_ylim(bottom=0)
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+    if len(curves) > 1:
+        axes.legend(fontsize=8)
+    return _png(path, figure)
+
+
+def heat(path: Path, values: Tensor, labels: tuple[str, str], title: str) -> Path:
+    """A PNG of a matrix (rows, columns), colours the same far to both sides of zero; labels: of x and y axis."""
+    from matplotlib.figure import Figure
+
+    largest = max(float(values.abs().max()), 1e-12)
+    figure = Figure(figsize=(7, max(2.0, min(7.0, 1.2 + 0.15 * len(values)))), layout="constrained")
+    axes = figure.add_subplot()
+    shown = axes.imshow(values, aspect="auto", cmap=DIVERGING, vmin=-largest, vmax=largest, interpolation="nearest")
+    figure.colorbar(shown, ax=axes)
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+    return _png(path, figure)
+
+
+def palette(classes: int) -> np.ndarray:
+    """A colour for each class (classes, 4)."""
+    import matplotlib
+
+    few = classes <= 10
+    return np.asarray(matplotlib.colormaps["tab10" if few else "turbo"](np.arange(classes) / (10 if few else classes)))
+
+
+def regions(path: Path, shares: Tensor, reach: float, labels: tuple[str, str], title: str) -> Path:
+    """A PNG of probabilities (H, W, classes) over a square from -reach to reach: the likeliest, paler where unsure."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    classes = shares.shape[2]
+    colours = palette(classes)
+    top, which = (np.asarray(one) for one in shares.max(2))
+    sure = ((top - 1 / classes) / (1 - 1 / classes))[..., None]
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(1 - sure * (1 - colours[which][..., :3]), origin="lower", extent=(-reach, reach, -reach, reach))
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+    seen = [Patch(color=colours[k], label=f"class {k}") for k in np.unique(which)[:20]]
+    axes.legend(handles=seen, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return _png(path, figure)
+
+
+def scatter(path: Path, points: Tensor, classes: Tensor | None, labels: Sequence[str], title: str) -> Path:
+    """A PNG of points (n, 2) or (n, 3), coloured by their classes (n,); labels: of the axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 4.5), layout="constrained")
+    solid = points.shape[1] == 3
+    axes: Any = figure.add_subplot(projection="3d" if solid else None)
+    which = np.zeros(len(points), int) if classes is None else np.asarray(classes)
+    colours = palette(int(which.max()) + 1)
+    for k in np.unique(which):
+        rows = np.asarray(points[which == k].double())
+        axes.scatter(*rows.T, s=10, color=colours[k], label=f"{k}", linewidths=0)
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+    if solid:
+        axes.set_zlabel(labels[2])
+        axes.locator_params(nbins=4)
+        axes.tick_params(labelsize=7, pad=0)
+    if classes is not None and len(np.unique(which)) <= 20:
+        figure.legend(*axes.get_legend_handles_labels(), fontsize=7, loc="outside right center")
+    return _png(path, figure)
+
+
+def histograms(path: Path, values: Tensor, title: str) -> Path:
+    """A PNG of the density of each column (m, d), in 100 bins, beside that of N(0, 1), cut at three times its top."""
+    from matplotlib.figure import Figure
+
+    count = values.shape[1]
+    columns = min(8, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(1.3 * columns + 0.5, 1.2 * rows + 0.6), layout="constrained")
+    line = np.linspace(-4, 4, 100)
+    normal = np.exp(-(line**2) / 2) / np.sqrt(2 * np.pi)
+    for d in range(count):
+        axes = figure.add_subplot(rows, columns, d + 1)
+        axes.hist(np.asarray(values[:, d].double()), bins=100, density=True, color="#56B4E9")
+        axes.plot(line, normal, color="#222222", linewidth=0.8)
+        axes.tick_params(labelsize=6)
+        axes.set_title(str(d), fontsize=7, pad=2)
+        axes.set_yticks([])
+        axes.set_ylim(0, min(axes.get_ylim()[1], 3 * normal.max()))  # silence behind items makes one value frequent
+    figure.suptitle(title, fontsize=9)
+    return _png(path, figure)
+
+
+def families(
+    path: Path, curves: Mapping[str, Sequence[tuple[Tensor, Tensor]]], values: Tensor,
+    labels: Sequence[tuple[str, str]], title: str,
+) -> Path:  # fmt: skip
+    """A PNG with a row for each name and a column for each family of curves: x (m,) and y (k, m), coloured by values.
+
+    Args:
+        values: (k,). labels: of the axes of each column.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(labels), 2.0 * len(curves) + 0.8), layout="constrained")
+    scale = matplotlib.colors.Normalize(float(values.min()), float(values.max()))
+    shown = matplotlib.cm.ScalarMappable(scale, "coolwarm")
+    grid_of = figure.subplots(len(curves), len(labels), squeeze=False)
+    for row, (name, columns) in zip(grid_of, curves.items(), strict=True):
+        for axes, (x, y), (below, beside) in zip(row, columns, labels, strict=True):
+            for value, line in zip(values.tolist(), y, strict=True):
+                axes.plot(x.tolist(), line.tolist(), color=shown.to_rgba(value), linewidth=0.8)
+            axes.set(xlabel=below, ylabel=beside)
+            axes.set_title(name, fontsize=9)
+    figure.colorbar(shown, ax=grid_of, label="value")
+    figure.suptitle(title, fontsize=10)
     return _png(path, figure)
 
 

@@ -203,8 +203,21 @@ def chosen_parts(cfg: EvalConfig, available: Mapping[str, Any]) -> list[str]:
 
 
 def capabilities_of(method: Method) -> dict[str, tuple[str, ...]]:
-    """Capability -> codes of the transforms it is about, () where it is about none. Works on the meta device."""
-    return {name: getattr(method, "equivariant_to", ()) for name in CAPABILITIES if has(method, name)}
+    """Capability -> codes of the transforms it is about, () where it is about none. Works on the meta device.
+
+    Of "frames" the parts and their places, which `places_of` reads: "module0=511", of images "module0=7x7".
+    """
+    found = {name: getattr(method, "equivariant_to", ()) for name in CAPABILITIES if has(method, name)}
+    places: Mapping[str, tuple[int, ...]] = getattr(method, "places", {})
+    if "frames" in found:
+        found["frames"] = tuple(f"{part}={'x'.join(map(str, where))}" for part, where in places.items())
+    return found
+
+
+def places_of(capabilities: Capabilities) -> dict[str, tuple[int, ...]]:
+    """Part -> (L,) frames or (rows, columns) of cells, of a method with the capability "frames"."""
+    named = (one.rpartition("=") for one in capabilities.get("frames", ()))
+    return {part: tuple(int(side) for side in places.split("x")) for part, _, places in named}
 
 
 def group_of(transform: str, codes: tuple[str, ...]) -> str:

@@ -28,7 +28,6 @@ LOSSES = ("mse", "spectral", "mse_spectral", "fft", "mse_fft", "mel", "mse_mel")
 FLOOR = 1e-10  # of mel power, -100 dB
 
 
-@full_precision
 def sound_loss(
     prediction: Tensor, target: Tensor, name: str, weight: float = 1.0, rate: int = 16_000, n_fft: int | None = None
 ) -> Tensor:
@@ -40,13 +39,21 @@ def sound_loss(
     Raises:
         ConfigError: there is no such loss, or the sounds are too short for its windows.
     """
+    return sound_losses(prediction, target, name, weight, rate, n_fft).mean()
+
+
+@full_precision
+def sound_losses(
+    prediction: Tensor, target: Tensor, name: str, weight: float = 1.0, rate: int = 16_000, n_fft: int | None = None
+) -> Tensor:
+    """`sound_loss` of each item: (B,)."""
     if name not in LOSSES:
         raise ConfigError(f"loss '{name}': must be one of {', '.join(LOSSES)}")
     if name == "mse":
-        return (prediction - target).square().mean()
+        return _squares(prediction, target)
     if name.startswith("mse_"):
-        other = sound_loss(prediction, target, name.removeprefix("mse_"), weight, rate, n_fft)
-        return (prediction - target).square().mean() + weight * other
+        other = sound_losses(prediction, target, name.removeprefix("mse_"), weight, rate, n_fft)
+        return _squares(prediction, target) + weight * other
     if name == "fft":
         return _fft(prediction, target)
     if name == "spectral":
@@ -54,7 +61,11 @@ def sound_loss(
         powers = [power_spectrum(x, size, size // 4) for x in (prediction, target)]
     else:
         powers = [mel_decibel(x, rate, n_fft or 4096) for x in (prediction, target)]
-    return (powers[0] - powers[1]).square().mean()
+    return _squares(*powers)
+
+
+def _squares(one: Tensor, other: Tensor) -> Tensor:
+    return (one - other).square().flatten(1).mean(1)
 
 
 def power_spectrum(x: Tensor, n_fft: int, hop: int) -> Tensor:
@@ -93,4 +104,5 @@ def _filters(bins: int, bands: int, rate: int) -> Tensor:
 def _fft(prediction: Tensor, target: Tensor) -> Tensor:
     window = torch.hann_window(target.shape[-1], dtype=target.dtype, device=target.device)
     ours, theirs = torch.fft.rfft(prediction * window), torch.fft.rfft(target * window)
-    return (ours.abs() - theirs.abs()).abs().mean() + (ours.angle() - theirs.angle()).abs().mean()
+    apart = (ours.abs() - theirs.abs()).abs() + (ours.angle() - theirs.angle()).abs()
+    return apart.flatten(1).mean(1)

@@ -83,7 +83,7 @@ class SoundDecoder(nn.Module):
         return x
 
     def samples(self, frames: int) -> int:
-        """T of so many frames."""
+        """T of so many frames; 0 if nothing is left between two layers."""
         for kernel, stride, pad, output_pad in self.shape.layers:
-            frames = (frames - 1) * stride - 2 * pad + kernel + output_pad
+            frames = max((frames - 1) * stride - 2 * pad + kernel + output_pad, 0) if frames else 0
         return frames
