@@ -52,11 +52,11 @@ def test_waiting_evaluations_go_before_new_pretraining() -> None:
 
 def test_an_evaluation_waits_for_the_one_it_reads_and_gets_its_result() -> None:
     sweep = sweep_of(budget={"trials": 1})
-    world = World(sweep, fake=Fake(sweep, after={"good": ("other",)})).run(slots=4)
+    world = World(sweep, fake=Fake(sweep, inputs={"good": {"read": "other"}})).run(slots=4)
     names = [job.name for job in world.launched]
     assert names == ["fake", "features", "other", "good"]
-    assert world.launched[-1].payload["inputs"]["other"]["metrics"] == {
-        "other/all/val/score": pytest.approx(score(world.launched[0].payload["config"]))
+    assert world.launched[-1].payload["inputs"]["read"]["metrics"] == {
+        "all/val/score": pytest.approx(score(world.launched[0].payload["config"]))
     }
 
 
