@@ -100,7 +100,11 @@ class Search(Config):
     """How configurations are proposed."""
 
     sampler: Literal["auto", "tpe", "nsga2", "gp", "random", "grid"] = Field("auto", description="auto = Optuna's TPE")
-    startup: int = Field(10, ge=1, description="random configurations before the model is used")
+    startup: int = Field(
+        10,
+        ge=1,
+        description="random configurations before the model is used; at most so many wait for another's pretraining",
+    )
 
 
 class Budget(Config):
