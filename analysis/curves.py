@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.chart import Array, Axis, Chart, Marker, Panel, Scale, Series, log_ticks, number, parameter_axis
 from analysis.frames import Results, is_test, std
 from analysis.style import COLORS, CYCLE
+from sweep.records import OPTION
 
 MAX_CURVES = 60
 MAX_PLACES = 200
@@ -171,9 +172,13 @@ def running_median(x: Array, y: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def training(results: Results, parameter: str | None = None) -> Chart:
-    """One panel a quantity that training reports, one line a trial, coloured by `parameter` (default: the first)."""
-    parameter = parameter or (results.parameters[0] if results.parameters else None)
-    trials = _thinned(results.trials, parameter)
+    """One panel a quantity that training reports, one line a trial, coloured by `parameter`.
+
+    Default is the first that training depends on; a trial of several configurations has one line.
+    """
+    parameter = parameter or next((name for name in results.parameters if not name.startswith(OPTION)), None)
+    every = results.trials.drop_duplicates("trial")
+    trials = _thinned(every, parameter)
     histories = {row["trial"]: results.records.progress(row["trial"]) for row in trials.to_dict("records")}
     names = list(dict.fromkeys(key for history in histories.values() for entry in history for key in entry))
     names = [name for name in names if name not in ("epoch", "step", "time")]
@@ -183,8 +188,8 @@ def training(results: Results, parameter: str | None = None) -> Chart:
     if not panels:
         panels = [Panel(note="no epoch has been trained yet")]
         scale = None
-    left_out = len(results.trials) - len(trials)
-    note = f"{len(trials)} of {len(results.trials)} trials, evenly along {parameter}" if left_out else ""
+    left_out = len(every) - len(trials)
+    note = f"{len(trials)} of {len(every)} trials, evenly along {parameter}" if left_out else ""
     by = f", coloured by {parameter}" if parameter else ""
     return Chart(f"Training curves{by}", panels, min(3, len(panels)), scale=scale, footnote=note)
 

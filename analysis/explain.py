@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sweep.records import Checkpoint, Records, Trial
+from sweep.records import Checkpoint, Configuration, Records, Trial
 
 
 def explain(records: Records, metric: str, trial: str) -> dict[str, Any]:
@@ -24,12 +25,12 @@ def explain(records: Records, metric: str, trial: str) -> dict[str, Any]:
     source = _source(records, found, metric)
     pretraining = records.trials[source.parent] if source.parent else source
     point = _checkpoint(source, pretraining)
-    owner = records.configurations.get(pretraining.configuration)
+    owner = records.configurations.get(source.configuration)
     lineage: dict[str, Any] = {
         "metric": metric,
         "value": source.metrics[metric],
         "sweep": {"name": records.spec["name"], "folder": str(records.directory)},
-        "configuration": _configuration(records, pretraining) if owner else None,
+        "configuration": _configuration(records, source, owner) if owner else None,
         "pretraining": {
             "id": pretraining.id,
             "method": pretraining.name,
@@ -72,7 +73,13 @@ def _source(records: Records, trial: Trial, metric: str) -> Trial:
         candidates += sorted(records.evaluations_of(trial.id), key=lambda child: child.epoch or 0)
     having = [one for one in candidates if metric in one.metrics and one.status in ("finished", "running", "stopped")]
     if having:
-        return having[-1]
+        last = having[-1]
+        others = [one for one in having if one.epoch == last.epoch and one.configuration != last.configuration]
+        if others:  # configurations that share the pretraining and differ in an option of the evaluation
+            ids = ", ".join(f"{one.id} (#{one.configuration})" for one in [*others, last][:4])
+            count = len(others) + 1
+            raise ValueError(f"metric '{metric}': {count} evaluations of trial {trial.id} have it: {ids}; name one")
+        return last
     names = sorted({name for one in candidates for name in one.metrics})
     near = difflib.get_close_matches(metric, names, n=3, cutoff=0.5)
     if near:
@@ -88,9 +95,11 @@ def _checkpoint(source: Trial, pretraining: Trial) -> Checkpoint | None:
     return next((point for point in pretraining.checkpoints if point.epoch == source.epoch), None)
 
 
-def _configuration(records: Records, pretraining: Trial) -> dict[str, Any]:
-    owner = records.configurations[pretraining.configuration]
-    return {"number": owner.number, "source": owner.source, "state": owner.state, "params": owner.params}
+def _configuration(records: Records, source: Trial, owner: Configuration) -> dict[str, Any]:
+    """The first configuration that a number belongs to, and the others."""
+    found = {"number": owner.number, "source": owner.source, "state": owner.state, "params": owner.params}
+    others = [number for number in records.owners.get(source.id, ()) if number != owner.number]
+    return {**found, "shared with": others} if others else found
 
 
 def _evaluation(records: Records, trial: Trial) -> dict[str, Any]:
@@ -140,11 +149,22 @@ def _commands(records: Records, source: Trial, point: Checkpoint | None) -> list
         gone = f"# the checkpoint of epoch {source.epoch} is no longer on disk; train it again from the config above"
         return [*commands, gone]
     path = records.directory / point.path
+    chain = list(_read(records, source))
+    names = [shlex.quote(str(one.config.get("name", one.name))) for one in chain]
     options = [
-        f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in source.config.items() if key != "name"
+        f"--set {shlex.quote(f'{name}.{key}={json.dumps(value)}' if len(chain) > 1 else f'{key}={json.dumps(value)}')}"
+        for name, one in zip(names, chain, strict=True)
+        for key, value in one.config.items()
+        if key != "name"
     ]
-    name = source.config.get("name", source.name)
-    return [*commands, " ".join(["sweep eval", shlex.quote(str(Path(path))), shlex.quote(name), *options])]
+    return [*commands, " ".join(["sweep eval", shlex.quote(str(Path(path))), *names, *options])]
+
+
+def _read(records: Records, evaluation: Trial) -> Iterator[Trial]:
+    """The evaluations whose results one reads, each before those that read it, and itself."""
+    for id_ in evaluation.inputs.values():
+        yield from _read(records, records.trials[id_])
+    yield evaluation
 
 
 def text(lineage: dict[str, Any]) -> str:

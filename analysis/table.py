@@ -90,7 +90,6 @@ def _evaluations(records: Records) -> pd.DataFrame:
     for trial in records.trials.values():
         if trial.stage != "evaluation":
             continue
-        owner = records.configurations.get(trial.configuration)
         parent = records.trials.get(trial.parent or "")
         rows.append(
             {
@@ -101,7 +100,7 @@ def _evaluations(records: Records) -> pd.DataFrame:
                 "configuration": trial.configuration,
                 "seed": parent.config.get("seed") if parent else None,
                 "status": trial.status,
-                **(owner.params if owner else {}),
+                **records.sampled(trial),
                 **trial.metrics,
                 "attempts": trial.attempts,
                 "seconds": trial.seconds,

@@ -156,7 +156,7 @@ def label(records: Records, trial: Trial) -> str:
     """A trial for a person: `linear of #3 seed 0 (1f0c...)`."""
     parent = records.trials.get(trial.parent or "", trial)
     of = "" if trial.stage == "pretrain" else f"{trial.name} of "
-    return f"{of}#{parent.configuration} seed {parent.config.get('seed')} ({trial.id[:8]})"
+    return f"{of}#{trial.configuration} seed {parent.config.get('seed')} ({trial.id[:8]})"
 
 
 def short(value: Any) -> str:

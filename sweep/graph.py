@@ -9,6 +9,8 @@
 Everything that happens is an event of the ledger and folded by `Records.apply`; what this class keeps beside the
 records (what is ready, what runs) is derived from them, so that a new driver continues from the ledger alone.
 
+Configurations that differ in options of evaluations alone have the same pretrainings, each with its own evaluations.
+
 A pretraining runs in segments: from its last checkpoint to the next epoch at which it must be judged. A retry and a
 continuation are the same act, which is why nothing has to be paused.
 """
@@ -25,6 +27,7 @@ from sweep.jobs import DIVERGED, Blueprint, Job, Node, Outcome
 from sweep.ledger import Event
 from sweep.records import Checkpoint, Configuration, Records, Stage, Trial
 from sweep.search import Proposals
+from sweep.space import pretrained
 from sweep.spec import Sweep
 from sweep.verdicts import Verdicts
 
@@ -58,12 +61,13 @@ class Graph:
         self.closed = False  # no new configurations: the budget is spent or the grid is used up
         self._ready: dict[Stage, list[tuple[int, int, str]]] = {stage: [] for stage in PRIORITY}
         self._order = itertools.count()
-        self._owners: dict[str, list[int]] = defaultdict(list)
-        self._children: dict[str, dict[int, dict[str, str]]] = defaultdict(dict)  # pretraining -> epoch -> key -> id
+        self._started = False
+        self._children: dict[str, dict[int, set[str]]] = defaultdict(dict)  # pretraining -> epoch -> what judges it
         self._dependents: dict[str, list[str]] = defaultdict(list)
         self._needs: dict[str, set[str]] = {}
-        self._nodes: dict[str, list[Node]] = {}
-        self.verdicts = Verdicts(sweep, records, self._children)
+        self._inputs: dict[str, dict[str, str]] = {}  # evaluation -> name of one it reads -> that trial
+        self._nodes: dict[tuple[int, str], list[Node]] = {}  # of a configuration's pretraining
+        self.verdicts = Verdicts(sweep, records)
         self._objective_keys = {o.metric.split("/")[0] for o in sweep.objectives} | {
             c.metric.split("/")[0] for c in sweep.constraints
         }
@@ -80,7 +84,9 @@ class Graph:
                 self.proposals.reopen()
         for configuration in list(self.records.configurations.values()):
             for id_ in configuration.trials:
-                self._take_up(self.records.trials[id_])
+                self._take_up(configuration, self.records.trials[id_])
+        self._started = True  # what was said of evaluations may be out of date until then
+        for configuration in list(self.records.configurations.values()):
             self._advance(configuration)
             if configuration.state != "running":
                 self._release(configuration)  # the driver before may have died between telling and stopping
@@ -96,7 +102,7 @@ class Graph:
             trial = self._pop(fits)
             if trial is not None:
                 return self._launch(trial)
-            if not (fits("pretrain") and self._may_propose()):
+            if not (fits(self._proposed_stage()) and self._may_propose()) or self._is_ahead():
                 return None
             self._propose()
 
@@ -107,7 +113,8 @@ class Graph:
         )
         trial = self.records.trials[job.trial]
         if epoch in self.verdicts.milestones(trial.config):
-            self._evaluate(trial, epoch)
+            for owner in self._owners(trial):
+                self._evaluate(owner, trial, epoch)
         self._collect(trial)
 
     def end(self, job: Job, outcome: Outcome) -> None:
@@ -149,6 +156,22 @@ class Graph:
         spent = sum(seconds * self._devices(stage) for stage, seconds in self.records.seconds.items())
         return spent < budget.device_hours * 3600
 
+    def _is_ahead(self) -> bool:
+        """Whether so many configurations wait for a pretraining in the air for another one that more would not help.
+
+        They would be proposed without what the first of them teach, and no budget could end them.
+        """
+        if not self.running:
+            return False
+        running = (c for c in self.records.configurations.values() if c.state == "running")
+        firsts = ((c.number, self.records.trials[c.trials[0]]) for c in running)
+        waiting = sum(not trial.over and trial.configuration != number for number, trial in firsts)
+        return waiting >= self.sweep.search.startup
+
+    def _proposed_stage(self) -> Stage:
+        """What the next configuration needs room for; where evaluations alone are searched, only the first trains."""
+        return "evaluation" if self.records.configurations and not pretrained(self.sweep.space) else "pretrain"
+
     def _devices(self, stage: str) -> float:
         resources = self.sweep.resources
         share = resources.share(stage)
@@ -165,20 +188,22 @@ class Graph:
         configuration = self.records.configurations[number]
         self._own(configuration)
         for id_ in ids:
-            self._take_up(self.records.trials[id_])
+            self._take_up(configuration, self.records.trials[id_])
         self._advance(configuration)
 
     def _pretrainings(self, params: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         return [self.blueprint.pretraining(params, self.sweep.seed + index) for index in range(self.sweep.seeds)]
 
     def _own(self, configuration: Configuration) -> None:
-        """Create what is missing of a configuration's pretrainings, and remember whose they are."""
-        for id_ in configuration.trials:
-            self._owners[id_].append(configuration.number)
+        """Create what is missing of a configuration's pretrainings."""
         if any(id_ not in self.records.trials for id_ in configuration.trials):
             for id_, config in self._pretrainings(configuration.params):
                 if id_ not in self.records.trials:
                     self._create(id_, "pretrain", config["method"]["name"], config, configuration=configuration.number)
+
+    def _owners(self, trial: Trial) -> list[Configuration]:
+        """The configurations that a trial belongs to."""
+        return [self.records.configurations[number] for number in self.records.owners.get(trial.id, ())]
 
     def _create(self, id_: str, stage: Stage, name: str, config: dict[str, Any], **more: Any) -> None:
         known = self._reusable(id_)
@@ -245,14 +270,13 @@ class Graph:
         assert point is not None
         payload: dict[str, Any] = {"checkpoint": point.path, "digest": point.digest, "config": trial.config}
         if trial.stage == "evaluation":
-            siblings = self._children[trial.parent][trial.epoch]
-            after = next((node.after for node in self._nodes[trial.parent] if node.key == trial.name), ())
-            payload["inputs"] = {key: self._result(siblings[key]) for key in after}
+            payload["inputs"] = {name: self._result(id_) for name, id_ in self._inputs[trial.id].items()}
         return payload
 
     def _result(self, id_: str) -> dict[str, Any]:
         trial = self.records.trials[id_]
-        return {"metrics": trial.metrics, "artifacts": trial.artifacts}
+        metrics = {name.removeprefix(f"{trial.name}/"): value for name, value in trial.metrics.items()}
+        return {"metrics": metrics, "artifacts": trial.artifacts}
 
     def _until(self, trial: Trial) -> int:
         """The epoch at which a pretraining must be judged next."""
@@ -280,16 +304,19 @@ class Graph:
 
     # -- the life of a pretraining -------------------------------------------------------------------------------
 
-    def _take_up(self, trial: Trial) -> None:
-        """Bring a pretraining's place in the graph up to date with its records."""
-        if trial.id not in self._nodes:
-            self._nodes[trial.id] = self.blueprint.evaluations(trial.config)
+    def _take_up(self, configuration: Configuration, trial: Trial) -> None:
+        """Bring the place of a configuration's pretraining in the graph up to date with its records."""
+        place = configuration.number, trial.id
+        if place not in self._nodes:
+            self._nodes[place] = self.blueprint.evaluations(trial.config, configuration.params)
+        if trial.status == "stopped" and configuration.state == "running":
+            self.emit({"event": "retry", "id": trial.id})  # for others, which says nothing of this one
         epochs = self.verdicts.milestones(trial.config)
         if trial.status == "waiting" and trial.checkpoint is not None and trial.checkpoint.epoch == epochs[-1]:
             self.emit({"event": "end", "id": trial.id, "status": "finished"})  # the driver before died just here
         for epoch in epochs:
             if self._checkpoint_at(trial, epoch) is not None or (trial.status == "finished" and epoch == epochs[-1]):
-                self._evaluate(trial, epoch)
+                self._evaluate(configuration, trial, epoch)
         if trial.status == "finished" and self._is_missed(trial):
             self.emit({"event": "retry", "id": trial.id})  # its checkpoint was cleaned away, and is asked for again
         self._push(trial)
@@ -301,12 +328,16 @@ class Graph:
         if trial.stage != "pretrain":
             parent = self.records.trials[trial.parent or ""]
             return not self._needs.get(trial.id) and self._checkpoint_at(parent, trial.epoch or 0) is not None
-        owners = [self.records.configurations[number] for number in self._owners[trial.id]]
-        reached = trial.checkpoint.epoch if trial.checkpoint else 0
-        if not any(owner.state == "running" for owner in owners) and not self._is_missed(trial):
+        if not self._is_wanted(trial):
             return False
+        owners = self._owners(trial)
+        reached = trial.checkpoint.epoch if trial.checkpoint else 0
         due = [epoch for epoch in self.verdicts.milestones(trial.config) if epoch <= reached]
         return all(any(owner.judged.get(epoch) == "go" for owner in owners) for epoch in due)
+
+    def _is_wanted(self, trial: Trial) -> bool:
+        """Whether a configuration that goes on, or an evaluation, needs more of a pretraining."""
+        return any(owner.state == "running" for owner in self._owners(trial)) or self._is_missed(trial)
 
     def _is_missed(self, trial: Trial) -> bool:
         """Whether an evaluation waits for a checkpoint that was there and is gone."""
@@ -315,58 +346,74 @@ class Graph:
             not self._is_over(child)
             for epoch, children in self._children[trial.id].items()
             if epoch > reached
-            for child in children.values()
+            for child in children
         )
 
-    def _evaluate(self, trial: Trial, epoch: int) -> None:
-        """Create the trials that judge a checkpoint (only what the objectives need before the end)."""
+    def _evaluate(self, configuration: Configuration, trial: Trial, epoch: int) -> None:
+        """Create what judges a checkpoint for a configuration (only what the objectives need before the end)."""
+        known = configuration.evaluations.get(trial.id, {}).get(epoch)
+        if known is None and any(said == "stop" and at < epoch for at, said in configuration.judged.items()):
+            return  # the pretraining goes on for another one
         final = epoch == int(trial.config["train"]["epochs"])
-        nodes = self._nodes[trial.id] if final else self._needed(self._nodes[trial.id])
-        children = self._children[trial.id].setdefault(epoch, {})
+        nodes = self._nodes[configuration.number, trial.id]
+        nodes = nodes if final else self._needed(nodes)
+        ids = {node.key: node.id_of(trial.id, epoch) for node in nodes}
+        common = {"parent": trial.id, "epoch": epoch, "configuration": configuration.number}
+        first = self._features(trial, epoch, nodes, ids, common)
+        for node in nodes:
+            id_ = ids[node.key]
+            inputs = self._inputs[id_] = {name: ids[key] for name, key in node.inputs.items()}
+            if id_ not in self.records.trials:
+                config = {"name": node.name, **node.config}
+                self._create(id_, "evaluation", node.key, config, inputs=inputs, **common)
+        if ids != known:
+            self.emit(
+                {"event": "evaluations", "number": configuration.number, "trial": trial.id, "epoch": epoch, "ids": ids}
+            )
+        self._children[trial.id].setdefault(epoch, set()).update(ids.values())
+        for id_ in ids.values():
+            self._await(self.records.trials[id_], first | set(self._inputs[id_].values()))
+
+    def _features(
+        self, trial: Trial, epoch: int, nodes: list[Node], ids: dict[str, str], common: dict[str, Any]
+    ) -> set[str]:
+        """The trial that computes what some evaluations of a checkpoint read; none if nothing has to be computed."""
         requests: dict[str, dict[str, Any]] = {}
         for node in nodes:
             requests.update({repr(sorted(request.items())): request for request in node.requests})
-        common = {"parent": trial.id, "epoch": epoch, "configuration": trial.configuration}
-        first: set[str] = set()
-        if requests:
-            wanted = list(requests.values())
-            id_ = self.blueprint.features_id(trial.id, epoch, wanted)
-            unfinished = [n for n in nodes if not self._is_over(n.id_of(trial.id, epoch))]
-            if id_ not in self.records.trials and unfinished:
-                self._create(id_, "features", "features", {"requests": wanted}, **common)
-            if id_ in self.records.trials:
-                self._await(self.records.trials[id_], set())
-                first = {id_}
-        for node in nodes:
-            id_ = node.id_of(trial.id, epoch)
-            children[node.key] = id_
-            if id_ not in self.records.trials:
-                self._create(id_, "evaluation", node.key, {"name": node.name, **node.config}, **common)
-        for node in nodes:
-            self._await(self.records.trials[children[node.key]], first | {children[key] for key in node.after})
+        wanted = list(requests.values())
+        id_ = self.blueprint.features_id(trial.id, epoch, wanted)
+        unfinished = any(not self._is_over(child) for child in ids.values())
+        if wanted and unfinished and id_ not in self.records.trials:
+            self._create(id_, "features", "features", {"requests": wanted}, **common)
+        if not wanted or id_ not in self.records.trials:
+            return set()
+        self._await(self.records.trials[id_], set())
+        return {id_}
 
     def _needed(self, nodes: list[Node]) -> list[Node]:
         wanted = set(self._objective_keys)
-        for node in reversed(nodes):  # the plan orders nodes so that `after` points backwards
+        for node in reversed(nodes):  # the plan orders nodes so that `inputs` points backwards
             if node.key in wanted:
-                wanted.update(node.after)
+                wanted.update(node.inputs.values())
         return [node for node in nodes if node.key in wanted]
 
     def _is_over(self, id_: str) -> bool:
         return id_ in self.records.trials and self.records.trials[id_].over
 
     def _await(self, trial: Trial, needs: set[str]) -> None:
+        """Let a trial wait for others; one that waits for another configuration already waits for the same."""
         if trial.over:
             return
-        failed = [self.records.trials[need] for need in needs if self.records.trials[need].status == "failed"]
-        if failed:
-            self._fail_dependent(trial, failed[0])
-            return
-        open_ = {need for need in needs if not self._is_over(need)}
-        self._needs[trial.id] = open_
-        for need in open_:
-            self._dependents[need].append(trial.id)
-        if not open_:
+        if trial.id not in self._needs:
+            failed = [self.records.trials[need] for need in needs if self.records.trials[need].status == "failed"]
+            if failed:
+                self._fail_dependent(trial, failed[0])
+                return
+            self._needs[trial.id] = {need for need in needs if not self._is_over(need)}
+            for need in self._needs[trial.id]:
+                self._dependents[need].append(trial.id)
+        if not self._needs[trial.id]:
             self._push(trial)
 
     def _fail_dependent(self, trial: Trial, cause: Trial) -> None:
@@ -379,6 +426,8 @@ class Graph:
     def _status_after(self, trial: Trial, outcome: Outcome) -> tuple[str, bool]:
         if trial.stage == "pretrain" and self._is_whole(trial):
             return "finished", False  # whatever befell its process after the last checkpoint
+        if outcome.kind == "stopped" and self._is_wanted(trial):
+            return "waiting", False  # by a configuration that was proposed since
         if outcome.kind in ("finished", "stopped"):
             return outcome.kind, False
         if outcome.kind in ("segment", "interrupted"):
@@ -397,8 +446,8 @@ class Graph:
         """Whatever waited for this trial may go on, or must fail."""
         if trial.stage == "pretrain":
             self._push(trial)
-            for number in self._owners[trial.id]:
-                self._advance(self.records.configurations[number])
+            for owner in self._owners(trial):
+                self._advance(owner)
             self._release_trial(trial)
             self._collect(trial)
             return
@@ -413,10 +462,9 @@ class Graph:
             self._needs[dependent].discard(trial.id)
             if not self._needs[dependent]:
                 self._push(child)
-        parent = self.records.trials[trial.parent or ""]
-        for number in self._owners[parent.id]:
-            self._advance(self.records.configurations[number])
-        self._collect(parent)
+        for owner in self._owners(trial):
+            self._advance(owner)
+        self._collect(self.records.trials[trial.parent or ""])
 
     def _lose_checkpoint(self, trial: Trial, path: str, reason: str) -> None:
         """A damaged checkpoint is forgotten; its pretraining goes on from the one before."""
@@ -429,7 +477,7 @@ class Graph:
 
     def _advance(self, configuration: Configuration) -> None:
         """Say what can be said of a configuration now, and do what follows from it."""
-        while (said := self.verdicts.next(configuration)) is not None:
+        while self._started and (said := self.verdicts.next(configuration)) is not None:
             self.emit(said)
             if said["event"] == "told":
                 self.proposals.tell(configuration)
@@ -444,13 +492,12 @@ class Graph:
 
     def _release_trial(self, trial: Trial) -> None:
         """Stop a pretraining that no running configuration wants any more."""
-        owners = [self.records.configurations[number] for number in self._owners[trial.id]]
-        if trial.over or any(owner.state == "running" for owner in owners) or self._is_missed(trial):
+        if trial.over or self._is_wanted(trial):
             return
         if trial.id in self.running:
             self.stops.append(trial.id)
         else:
-            self.emit({"event": "end", "id": trial.id, "status": "stopped", "reason": owners[0].reason})
+            self.emit({"event": "end", "id": trial.id, "status": "stopped", "reason": self._owners(trial)[0].reason})
 
     # -- disk ----------------------------------------------------------------------------------------------------
 
@@ -460,14 +507,14 @@ class Graph:
         The one before the last stays until all evaluations are over: the last could turn out to be damaged.
         """
         milestones = self.verdicts.milestones(trial.config)
-        last = self._children[trial.id].get(milestones[-1], {}).values()
+        last = self._children[trial.id].get(milestones[-1], ())
         settled = trial.status in ("failed", "stopped") or (trial.over and all(self._is_over(id_) for id_ in last))
         keep_last = 1 if settled else 2
         for point in trial.checkpoints[:-keep_last]:
             milestone = point.epoch in milestones
             if milestone and self.sweep.keep == "all":
                 continue
-            children = self._children[trial.id].get(point.epoch, {}).values()
+            children = self._children[trial.id].get(point.epoch, ())
             if any(not self._is_over(id_) for id_ in children) or (milestone and not children):
                 continue
             if trial.origin:

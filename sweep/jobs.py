@@ -16,13 +16,13 @@ DIVERGED = "diverged: "  # begins the reason of a trial that would diverge again
 
 @dataclass(frozen=True)
 class Node:
-    """One evaluation as the plan resolved it for a pretraining."""
+    """One evaluation as the plan resolved it for a configuration's pretraining."""
 
     key: str
     name: str
     config: dict[str, Any]
     id_of: Callable[[str, int], str]  # (pretraining, epoch) -> trial id
-    after: tuple[str, ...] = ()
+    inputs: dict[str, str] = field(default_factory=dict)  # name of an evaluation it reads -> key of that one here
     requests: tuple[dict[str, Any], ...] = ()
 
 
@@ -33,7 +33,9 @@ class Blueprint(Protocol):
         """(trial id, resolved configuration)."""
         ...
 
-    def evaluations(self, config: dict[str, Any]) -> list[Node]: ...
+    def evaluations(self, config: dict[str, Any], params: dict[str, Any]) -> list[Node]:
+        """What judges the checkpoints of a pretraining, `config`, for a configuration with `params`."""
+        ...
 
     def features_id(self, parent: str, epoch: int, requests: list[dict[str, Any]]) -> str: ...
 

@@ -48,16 +48,17 @@ def check_event(event: Mapping[str, Any], trials: Mapping[str, Any]) -> None:
         ConfigError: one line.
     """
     kind, id_ = event.get("event"), event.get("id")
-    for one in [id_] * (id_ is not None) + list(event.get("trials") or ()):
+    named = [*(event.get("trials") or ()), *(event.get("ids") or {}).values(), *(event.get("inputs") or {}).values()]
+    for one in [id_] * (id_ is not None) + named:
         if not (isinstance(one, str) and ID.fullmatch(one)):
             raise ConfigError(f"event '{kind}': {one!r} is no id of a trial")
     if kind == "start" and not isinstance(event.get("attempt"), int):
         raise ConfigError(f"event 'start' of {id_}: {event.get('attempt')!r} is no number of an attempt")
-    named = [event.get("path")] if kind in ("checkpoint", "drop_checkpoint") else []
+    paths = [event.get("path")] if kind in ("checkpoint", "drop_checkpoint") else []
     if kind == "end":
-        named += list((event.get("artifacts") or {}).values())
+        paths += list((event.get("artifacts") or {}).values())
     origin = str(getattr(trials.get(id_), "origin", "")) if id_ else ""
-    for path in named:
+    for path in paths:
         if not (stays(path) or _of_origin(path, origin)):
             raise ConfigError(f"event '{kind}' of {id_}: the path {path!r} leads out of the sweep's folder")
 

@@ -9,35 +9,23 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Container, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from datasets.base import DataError, Spec
-from datasets.config import ConfigError, near, parse
+from datasets.base import Spec
+from datasets.config import ConfigError, near
 from sweep.capacity import pack, slots
+from sweep.evaluations import Applied, Evaluations, applying
 from sweep.jobs import Node
-from sweep.space import corner_points, describe, setting
+from sweep.space import OPTION, assigned, corner_points, describe, grid, pretrained
 from sweep.spec import Sweep, put
 from trainables.core.config import Resolved, TrainConfig, digest, resolve
 from trainables.core.fit import generator, steps_per_epoch
-from trainables.core.load import load
 from trainables.core.state import read_meta
-from trainables.evals.base import EvalConfig, capabilities_of, check, direction, metric_names
-
-
-@dataclass(frozen=True)
-class Applied:
-    """One evaluation of the sweep, loaded and configured."""
-
-    key: str
-    name: str
-    module: Any
-    config: EvalConfig
+from trainables.evals.base import direction
 
 
 class Plan:
@@ -59,7 +47,8 @@ class Plan:
         self.warnings: list[str] = []
         self.skipped: dict[str, str] = {}
         self._opened: dict[str, tuple[Spec, int]] = {}
-        self._evaluations = _ordered([self._load_evaluation(key) for key in sweep.evals])
+        self._evaluations = Evaluations(sweep, root)
+        self._yields: list[tuple[str, set[str]]] = []
         self.metrics = self._check_points()
         self._check_objectives()
 
@@ -76,14 +65,13 @@ class Plan:
         resolved = resolve(config)
         return self.spec(resolved.evaluated() if evaluated else resolved).fingerprint
 
-    def evaluations(self, config: dict[str, Any]) -> list[Node]:
-        """The evaluations that apply to a pretraining's checkpoints, each after those it reads."""
+    def evaluations(self, config: dict[str, Any], params: Mapping[str, Any]) -> list[Node]:
+        """The evaluations of a configuration that apply to its pretraining's checkpoints, each after those it reads."""
         resolved = resolve(config)
         spec = self.spec(resolved)
         nodes: dict[str, Node] = {}
-        for applied in self._applicable(resolved, spec) if self.skipped else self._evaluations:
+        for applied in self._applicable(self._evaluations.at(assigned(params)), resolved):
             requests = tuple(request.identity for request in applied.module.requests(applied.config, spec))
-            after = tuple(applied.module.NEEDS.after)
             # the key too: it begins the names of the metrics, which the result holds
             identity = {
                 "key": applied.key,
@@ -92,11 +80,13 @@ class Plan:
                 "version": applied.module.VERSION,
             }
 
-            def id_of(parent: str, epoch: int, identity: Any = identity, inputs: Any = after) -> str:
-                ids = [nodes[key].id_of(parent, epoch) for key in inputs]
+            def id_of(parent: str, epoch: int, identity: Any = identity, inputs: Any = applied.inputs) -> str:
+                ids = [nodes[key].id_of(parent, epoch) for key in inputs.values()]
                 return digest({"parent": parent, "epoch": epoch, "inputs": ids, **identity})
 
-            nodes[applied.key] = Node(applied.key, applied.name, applied.config.dump(), id_of, after, requests)
+            nodes[applied.key] = Node(
+                applied.key, applied.name, applied.config.dump(), id_of, dict(applied.inputs), requests
+            )
         return list(nodes.values())
 
     def features_id(self, parent: str, epoch: int, requests: list[dict[str, Any]]) -> str:
@@ -110,11 +100,9 @@ class Plan:
         values: dict[str, Any] = _copy(self.sweep.base)
         values["method"] = {"name": self.sweep.method, **values.get("method", {})}
         values["data"] = {"name": self.sweep.data, **values.get("data", {})}
-        owners: dict[str, str] = {}
-        for key, value in params.items():
-            name = setting(key)
-            if owners.setdefault(name, key) != key:
-                raise ConfigError(f"space.{key}: sets {name} where {owners[name]} does too; give one a `when`")
+        for name, value in assigned(params).items():
+            if name.startswith(OPTION):
+                continue
             put(values, "method.name" if name == "method" else name, value, "space")
         values["seed"] = seed
         if isinstance(values.get("init"), str):
@@ -135,54 +123,28 @@ class Plan:
             self._opened[key] = resolved.build_views(source.spec).spec, len(source)
         return self._opened[key]
 
-    def _load_evaluation(self, key: str) -> Applied:
-        evaluation = self.sweep.evals[key]
-        try:
-            module = load("evaluation", evaluation.name)
-        except ConfigError as error:
-            raise ConfigError(f"evals.{key}: {error}") from None
-        if module.NEEDS.gpu and not self.sweep.resources.share("evaluation").gpu:
-            raise ConfigError(
-                f"evals.{key}: '{evaluation.name}' needs a GPU; set resources.evaluation.gpu or leave it out"
-            )
-        config = parse(module.Config, evaluation.options, f"evals.{key}")
-        for section in getattr(module, "data", lambda _: [])(config):
-            self._find_data(section, f"evals.{key}")
-        return Applied(key, evaluation.name, module, config)
-
-    def _find_data(self, section: Mapping[str, Any], where: str) -> None:
-        """Open other data that an evaluation reads.
-
-        Raises:
-            ConfigError, DataError: no such data, a wrong option, or they are not there.
-        """
-        options = dict(section)
-        module = load("dataset", options.pop("name"))
-        try:
-            module.open(parse(module.Config, options, where), self.root, "train")
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
-
     def _check_points(self) -> set[str]:
         """Build every known point and every end of the space once, on the meta device, with all its evaluations."""
-        yields: list[dict[str, set[str]]] = []
+        found: list[dict[str, list[str]]] = []
         for point in [*self.sweep.known, *corner_points(self.sweep.space)]:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                yields.append(self._check_point(point))
+                found.append(self._check_point(point))
+            self._yields.append((_where(point), set().union(*found[-1].values())))
             for warning in caught:
                 if issubclass(warning.category, UserWarning):
                     self._warn(str(warning.message))
         for key, reason in self.skipped.items():
-            if not any(key in here for here in yields):
+            if not any(key in here for here in found):
                 raise ConfigError(reason)
             self._warn(f"evals.{key}: left out where it does not apply, {reason}")
-        return set.intersection(*(set().union(*here.values()) for here in yields))
+        return set.intersection(*(names for _, names in self._yields))
 
-    def _check_point(self, point: Mapping[str, Any]) -> dict[str, set[str]]:
+    def _check_point(self, point: Mapping[str, Any]) -> dict[str, list[str]]:
         """The metrics of every evaluation that applies at a point."""
-        where = ", ".join(f"{key}={value}" for key, value in point.items())
+        where = _where(point)
         try:
+            evaluations = self._evaluations.at(assigned(point))
             resolved = self.resolve(point, self.sweep.seed)
             spec, items = self._open(resolved)
             self._check_training(resolved.train, items)
@@ -194,29 +156,19 @@ class Plan:
             spec = self.spec(resolved.evaluated())
         except ConfigError as error:
             raise ConfigError(f"{error} (at {where})") from None
-        found = (method.parts, capabilities_of(method), {applied.key: applied.config for applied in self._evaluations})
-        names: dict[str, set[str]] = {}
-        for applied in self._evaluations:
-            try:
-                _check_inputs(applied, names)
-                names[applied.key] = set(metric_names(applied.module, applied.key, applied.config, spec, *found))
-            except ConfigError as error:
-                self.skipped.setdefault(applied.key, f"{error} (at {where})")
-        return names
+        yields, reasons = applying(evaluations, method, spec)
+        for key, reason in reasons.items():
+            self.skipped.setdefault(key, f"{reason} (at {where})")
+        return yields
 
-    def _applicable(self, resolved: Resolved, spec: Spec) -> list[Applied]:
+    def _applicable(self, evaluations: list[Applied], resolved: Resolved) -> list[Applied]:
         """The evaluations without those that do not apply to this configuration."""
+        if not self.skipped:
+            return evaluations
         with torch.device("meta"):
-            method = resolved.build_method(spec)
-        spec = self.spec(resolved.evaluated())
-        configs = {applied.key: applied.config for applied in self._evaluations}
-        kept: dict[str, Applied] = {}
-        for applied in self._evaluations:
-            with suppress(ConfigError):
-                _check_inputs(applied, kept)
-                check(applied.module, applied.config, spec, method.parts, capabilities_of(method), configs)
-                kept[applied.key] = applied
-        return list(kept.values())
+            method = resolved.build_method(self.spec(resolved))
+        yields, _ = applying(evaluations, method, self.spec(resolved.evaluated()))
+        return [applied for applied in evaluations if applied.key in yields]
 
     def _check_training(self, train: TrainConfig, items: int) -> None:
         steps_per_epoch(items, train)
@@ -230,12 +182,19 @@ class Plan:
         wanted = [objective.metric for objective in self.sweep.objectives]
         for metric in [*wanted, *(constraint.metric for constraint in self.sweep.constraints)]:
             if metric not in self.metrics:
-                raise ConfigError(f"objective {metric}: no evaluation yields it{near(metric, self.metrics)}")
+                raise ConfigError(f"objective {metric}: no evaluation yields it{self._why_not(metric)}")
         for objective in self.sweep.objectives:
-            applied = next(a for a in self._evaluations if a.key == objective.metric.split("/")[0])
-            better = direction(applied.module, objective.metric)
+            better = direction(self._evaluations.modules[objective.metric.split("/")[0]], objective.metric)
             if better and better != objective.direction:
                 self._warn(f"objective {objective.metric}: {better} is better, but the sweep asks for the opposite")
+
+    def _why_not(self, metric: str) -> str:
+        """The end of a line on a metric that not all points yield: where it is missing, or what is there."""
+        missing = [where for where, names in self._yields if metric not in names]
+        if len(missing) == len(self._yields):
+            return near(metric, self.metrics)
+        reason = self.skipped.get(metric.split("/")[0])
+        return f" everywhere: {reason}" if reason else f" everywhere (not at {missing[0]})"
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
@@ -288,11 +247,21 @@ class Plan:
 
     def counts(self) -> dict[str, int]:
         """How many trials of each kind a full run has."""
-        configurations = self.sweep.budget.trials
-        pretrainings = configurations * self.sweep.seeds
+        configurations, seeds = self.sweep.budget.trials, self.sweep.seeds
         needed = {objective.metric.split("/")[0] for objective in self.sweep.objectives}
-        evaluations = pretrainings * (len(self._evaluations) + len(self.sweep.rungs) * len(needed))
+        evaluations = configurations * seeds * (len(self.sweep.evals) + len(self.sweep.rungs) * len(needed))
+        pretrainings = self._pretrained(configurations) * seeds
         return {"configurations": configurations, "pretrainings": pretrainings, "evaluations": evaluations}
+
+    def _pretrained(self, configurations: int) -> int:
+        """How many of so many configurations differ, at most, in more than options of evaluations."""
+        space = self.sweep.space
+        if not pretrained(space):
+            return 1
+        if self.sweep.search.sampler != "grid" or len(pretrained(space)) == len(space):
+            return configurations
+        points = [*self.sweep.known, *grid(space)][:configurations]
+        return len({digest(pretrained(point)) for point in points})
 
     def price(self, steps: int = 3) -> float:
         """Measured here: estimated compute seconds of one pretraining (evaluations come on top, they are small)."""
@@ -321,12 +290,13 @@ class Plan:
         ]
         lines += [f"  search    {key} in {describe(dim)}{_when(dim.when)}" for key, dim in sweep.space.items()]
         lines += [f"  objective {objective.direction} {objective.metric}" for objective in sweep.objectives]
-        lines.append("  judged by " + ", ".join(applied.key for applied in self._evaluations))
+        lines.append("  judged by " + ", ".join(self._evaluations.modules))
         if sweep.rungs:
             rungs = ", ".join(f"{share:.0%}" for share in sweep.rungs)
             lines.append(f"  rungs     at {rungs} of the training, rule {sweep.stop.rule}")
+        shared = "=" if counts["pretrainings"] == counts["configurations"] * sweep.seeds else "share"
         lines.append(
-            f"  {counts['configurations']} configurations x {sweep.seeds} seeds = {counts['pretrainings']} "
+            f"  {counts['configurations']} configurations x {sweep.seeds} seeds {shared} {counts['pretrainings']} "
             f"pretrainings, up to {counts['evaluations']} evaluations"
         )
         return lines + [f"  note      {warning}" for warning in self.warnings]
@@ -354,31 +324,8 @@ def local_resources() -> dict[str, float]:
     return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
-def _ordered(evaluations: list[Applied]) -> list[Applied]:
-    """Each evaluation after those it reads.
-
-    Raises:
-        ConfigError: one that it reads is not in the sweep, or they go in a circle.
-    """
-    ordered: dict[str, Applied] = {}
-    keys = [applied.key for applied in evaluations]
-    for applied in evaluations:
-        for needed in applied.module.NEEDS.after:
-            if needed not in keys:
-                raise ConfigError(f"evals.{applied.key}: reads the result of '{needed}'; add it to evals")
-    while len(ordered) < len(evaluations):
-        free = [a for a in evaluations if a.key not in ordered and all(k in ordered for k in a.module.NEEDS.after)]
-        if not free:
-            raise ConfigError(f"evals: {sorted(set(keys) - set(ordered))} wait for each other")
-        ordered.update({applied.key: applied for applied in free})
-    return list(ordered.values())
-
-
-def _check_inputs(applied: Applied, there: Container[str]) -> None:
-    """Refuse an evaluation that reads another one's result where that one does not apply."""
-    for needed in applied.module.NEEDS.after:
-        if needed not in there:
-            raise ConfigError(f"{applied.key}: reads the result of '{needed}', which does not apply")
+def _where(point: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in point.items())
 
 
 def _when(conditions: Mapping[str, Any]) -> str:

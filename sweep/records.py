@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from datasets.config import ConfigError
 from sweep.ledger import Event, read
 from sweep.paths import check_event
+from sweep.space import OPTION as OPTION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +56,7 @@ class Trial:
         id: 16 hex digits of the digest of everything that determines the result.
         name: the method's name, "features", or the evaluation's key in the sweep.
         parent: of features and evaluations: the pretraining trial; `epoch`: of its checkpoint.
+        inputs: of an evaluation: name of another one whose result it reads -> that trial.
         configuration: the number of the first configuration that asked for it.
         metrics: pretraining: the last epoch's; evaluation: full names, `linear/all/val/top1`.
         seconds: compute time over all attempts.
@@ -70,6 +72,7 @@ class Trial:
     config: dict[str, Any]
     parent: str | None = None
     epoch: int | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
     configuration: int = 0
     status: Status = "waiting"
     attempts: int = 0
@@ -105,7 +108,8 @@ class Configuration:
     Attributes:
         params: name in the space -> value (only the sampled ones).
         source: "known" | "enqueued" | "warm" | "sampler". notes: what the sampler keeps on it.
-        trials: pretraining ids, one per seed.
+        trials: pretraining ids, one per seed. Other configurations may have the same ones.
+        evaluations: what judges it: pretraining -> epoch -> evaluation's key -> trial.
         rungs: epoch -> objective values, means over seeds.
         values: final objective values, in the order of the sweep's objectives; [] while there are none.
         spread: standard deviations over seeds, same order; 0.0 with one seed.
@@ -117,6 +121,7 @@ class Configuration:
     params: dict[str, Any]
     source: str
     trials: list[str]
+    evaluations: dict[str, dict[int, dict[str, str]]] = field(default_factory=dict)
     state: ConfigurationState = "running"
     rungs: dict[int, list[float]] = field(default_factory=dict)
     judged: dict[int, str] = field(default_factory=dict)
@@ -135,6 +140,7 @@ class Records:
         directory: the sweep's folder.
         manifest: content of `sweep.json`; `spec` is its "sweep" part (see `sweep.spec.Sweep`).
         configurations: by number. trials: by id, in the order of proposal.
+        owners: trial -> numbers of the configurations that it belongs to, in the order in which they asked for it.
         warnings: problems of the sweep itself that no trial owns (Aim unreachable, ...), the last for each kind.
     """
 
@@ -143,6 +149,7 @@ class Records:
         self.manifest = manifest
         self.configurations: dict[int, Configuration] = {}
         self.trials: dict[str, Trial] = {}
+        self.owners: dict[str, dict[int, None]] = {}
         self.warnings: dict[str, str] = {}
         self.sessions = 0
         self.wall = 0.0  # seconds with a driver at work, over all sessions
@@ -170,15 +177,34 @@ class Records:
         objectives: list[dict[str, str]] = self.spec["objectives"]
         return objectives
 
-    def evaluations_of(self, trial: str, epoch: int | None = None) -> list[Trial]:
-        """The evaluation trials of a pretraining trial (of its checkpoint of `epoch`)."""
-        return [child for child in self._evaluations.get(trial, []) if epoch in (None, child.epoch)]
+    def evaluations_of(self, trial: str, epoch: int | None = None, configuration: int | None = None) -> list[Trial]:
+        """The evaluation trials of a pretraining trial (of its checkpoint of `epoch`) (that judge a configuration)."""
+        children = self._evaluations.get(trial, [])
+        if configuration is not None:  # in a ledger of an older version it says not which: all of them
+            judges = self.configurations[configuration].evaluations.get(trial)
+            ids = None if judges is None else [id_ for at in judges.values() for id_ in at.values()]
+            children = children if ids is None else [self.trials[id_] for id_ in ids if id_ in self.trials]
+        return [child for child in children if epoch in (None, child.epoch)]
 
-    def final_metrics(self, trial: str) -> dict[str, float]:
-        """The downstream metrics of a pretraining trial's last evaluated checkpoint, by full name."""
-        done = [child for child in self.evaluations_of(trial) if child.status == "finished"]
+    def final_metrics(self, trial: str, configuration: int | None = None) -> dict[str, float]:
+        """The downstream metrics of a pretraining trial's last evaluated checkpoint, by full name.
+
+        Args:
+            configuration: whose; needed where several share the pretraining and differ in options of evaluations.
+        """
+        done = [child for child in self.evaluations_of(trial, None, configuration) if child.status == "finished"]
         last = max((child.epoch or 0 for child in done), default=0)
         return {name: v for child in done if (child.epoch or 0) == last for name, v in child.metrics.items()}
+
+    def sampled(self, trial: Trial) -> dict[str, Any]:
+        """The sampled values that a trial depends on, of those of the first configuration that asked for it."""
+        owner = self.configurations.get(trial.configuration)
+        evaluations = [trial] if trial.stage == "evaluation" else []
+        for one in evaluations:  # and those it reads, which the loop comes to
+            evaluations += [self.trials[id_] for id_ in one.inputs.values() if id_ in self.trials]
+        options = tuple(f"{OPTION}{one.name}." for one in evaluations)
+        params = owner.params.items() if owner else ()
+        return {key: value for key, value in params if not key.startswith(OPTION) or key.startswith(options)}
 
     def progress(self, trial: str) -> list[dict[str, float]]:
         """One entry an epoch, the last attempt's where an epoch was trained twice."""
@@ -204,7 +230,7 @@ class Records:
         rows = []
         for configuration in self.configurations.values():
             for trial in (self.trials[id_] for id_ in configuration.trials if id_ in self.trials):
-                evaluations = self.evaluations_of(trial.id)
+                evaluations = self.evaluations_of(trial.id, None, configuration.number)
                 rows.append(
                     {
                         "configuration": configuration.number,
@@ -217,7 +243,7 @@ class Records:
                         "epoch": trial.checkpoint.epoch if trial.checkpoint else 0,
                         "seconds": trial.seconds + sum(child.seconds for child in evaluations),
                         **configuration.params,
-                        **self.final_metrics(trial.id),
+                        **self.final_metrics(trial.id, configuration.number),
                     }
                 )
         return pd.DataFrame(rows)
@@ -254,12 +280,24 @@ class Records:
             trials=event["trials"],
             notes=event.get("notes", {}),
         )
+        for id_ in event["trials"]:
+            self._own(id_, event["number"])
+
+    def _own(self, id_: str, number: int) -> None:
+        self.owners.setdefault(id_, {})[number] = None
+
+    def _on_evaluations(self, event: Event) -> None:
+        number, ids = event["number"], event["ids"]
+        evaluations = self.configurations[number].evaluations
+        evaluations.setdefault(event["trial"], {})[event["epoch"]] = ids
+        for id_ in ids.values():
+            self._own(id_, number)
 
     def _on_enqueue(self, event: Event) -> None:
         self.enqueued.append(event["params"])
 
     def _on_trial(self, event: Event) -> None:
-        known = {"id", "stage", "name", "config", "parent", "epoch", "configuration", "origin"}
+        known = {"id", "stage", "name", "config", "parent", "epoch", "inputs", "configuration", "origin"}
         trial = self.trials[event["id"]] = Trial(**{key: event[key] for key in known if key in event})
         if trial.stage == "evaluation" and trial.parent is not None:
             self._evaluations.setdefault(trial.parent, []).append(trial)

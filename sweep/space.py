@@ -3,8 +3,9 @@
     Space = {"method.lambda": Float(0.1, 1e4, log=True), "method.target": Choice(["ga", "vm"]),
              "method.kappa": Float(0.5, 30, log=True, when={"method.target": "vm"})}
 
-A name may end in a label, so that a setting has other values under other conditions: `method.lambda#essl`. In YAML the
-same reads `method.lambda: {float: [0.1, 1e4], log: true}`, `method.target: {choice: [ga, vm]}`.
+A name may end in a label, so that a setting has other values under other conditions: `method.lambda#essl`. A name
+`evals.KEY.OPTION` is an option of an evaluation, on which no pretraining depends. In YAML the same reads
+`method.lambda: {float: [0.1, 1e4], log: true}`, `method.target: {choice: [ga, vm]}`.
 Imports neither torch nor ray nor optuna: a space file must be cheap to read.
 """
 
@@ -21,6 +22,7 @@ from pydantic import Field, model_validator
 from datasets.config import Config, ConfigError, near
 
 Kind = Literal["float", "int", "choice"]
+OPTION = "evals."  # begins the name of an option of an evaluation
 
 
 class Dimension(Config):
@@ -141,6 +143,25 @@ def setting(key: str) -> str:
     return key.partition("#")[0]
 
 
+def assigned(point: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a point and their values: its dimensions without labels.
+
+    Raises:
+        ConfigError: two of them set one setting.
+    """
+    owners: dict[str, str] = {}
+    for key in point:
+        name = setting(key)
+        if owners.setdefault(name, key) != key:
+            raise ConfigError(f"space.{key}: sets {name} where {owners[name]} does too; give one a `when`")
+    return {name: point[key] for name, key in owners.items()}
+
+
+def pretrained(point: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a point, or of a space, a pretraining depends on: all but the options of evaluations."""
+    return {key: value for key, value in point.items() if not key.startswith(OPTION)}
+
+
 def active(dimension: Dimension, params: Mapping[str, Any]) -> bool:
     """Whether a conditional dimension exists beside the values chosen so far."""
     for key, wanted in dimension.when.items():
@@ -203,7 +224,10 @@ def describe(dimension: Dimension) -> str:
 
 
 def grid(space: Space) -> list[dict[str, Any]]:
-    """Every point of the grid, without those that differ only in inactive dimensions."""
+    """Every point of the grid, without those that differ only in inactive dimensions.
+
+    Options of evaluations vary slowest, so that different pretrainings come first and go side by side.
+    """
     ordered = in_order(space)
     points: dict[str, dict[str, Any]] = {}
     for values in itertools.product(*(dimension.grid() for _, dimension in ordered)):
@@ -212,7 +236,12 @@ def grid(space: Space) -> list[dict[str, Any]]:
             if active(dimension, point):
                 point[key] = value
         points.setdefault(_plain(point), point)
-    return list(points.values())
+    kinds: dict[str, int] = {}
+    return sorted(points.values(), key=lambda point: kinds.setdefault(_plain(_options(point)), len(kinds)))
+
+
+def _options(point: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in point.items() if key.startswith(OPTION)}
 
 
 def corner_points(space: Space) -> list[dict[str, Any]]:

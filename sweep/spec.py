@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from datasets.config import Config, ConfigError, near, parse, public_names
-from sweep.space import Dimension, check_point, in_order, setting
+from sweep.space import OPTION, Dimension, check_point, in_order, setting
 from trainables.core.load import load, names
 
 METRIC = re.compile(r"^[\w.-]+/[\w.-]+/(train|val|test)/[\w.-]+$")
@@ -100,7 +100,11 @@ class Search(Config):
     """How configurations are proposed."""
 
     sampler: Literal["auto", "tpe", "nsga2", "gp", "random", "grid"] = Field("auto", description="auto = Optuna's TPE")
-    startup: int = Field(10, ge=1, description="random configurations before the model is used")
+    startup: int = Field(
+        10,
+        ge=1,
+        description="random configurations before the model is used; at most so many wait for another's pretraining",
+    )
 
 
 class Budget(Config):
@@ -142,10 +146,15 @@ class Limits(Config):
 
 
 class Evaluation(Config):
-    """One evaluation under its key: `{"linear": {}}` or `{"probe": {"name": "linear", "parts": ["group"]}}`."""
+    """One evaluation under its key: `{"linear": {}}` or `{"probe": {"name": "linear", "parts": ["group"]}}`.
+
+    One that reads the result of another, say of `linear`, reads that of the key `linear`, or of the key that
+    `"after": {"linear": "probe"}` names.
+    """
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
+    after: dict[str, str] = Field(default_factory=dict)
 
 
 class Sweep(Config):
@@ -158,7 +167,9 @@ class Sweep(Config):
     base: dict[str, Any] = Field(
         default_factory=dict, description="fixed settings, flat or nested: {'train.epochs': 15}"
     )
-    space: dict[str, Dimension] = Field(min_length=1)
+    space: dict[str, Dimension] = Field(
+        min_length=1, description="what is searched: method.KEY, train.KEY, ... or evals.KEY.OPTION, of an evaluation"
+    )
     known: tuple[dict[str, Any], ...] = Field((), description="points tried first, such as the published one")
     objectives: tuple[Objective, ...] = Field(min_length=1, max_length=8)
     constraints: tuple[Constraint, ...] = ()
@@ -201,10 +212,9 @@ class Sweep(Config):
         full = {}
         for key, options in value.items():
             options = dict(options or {}) if not isinstance(options, Evaluation) else options.dump()
-            if set(options) == {"name", "options"} and isinstance(options["options"], dict):
-                full[key] = options
-            else:
-                full[key] = {"name": options.pop("name", key), "options": options}
+            named = {"name": options.pop("name", key), "after": options.pop("after", {})}
+            whole = set(options) == {"options"} and isinstance(options["options"], dict)
+            full[key] = {**named, **(options if whole else {"options": options})}
         return full
 
     @field_validator("evals")
@@ -245,6 +255,8 @@ class Sweep(Config):
             ConfigError: one line.
         """
         in_order(self.space)
+        for name in self.space:
+            self._check_name(name)
         for number, point in enumerate(self.known):
             check_point(self.space, point, f"known[{number}]")
         for metric in [o.metric for o in self.objectives] + [c.metric for c in self.constraints]:
@@ -252,6 +264,18 @@ class Sweep(Config):
             if key not in self.evals:
                 raise ConfigError(f"objective {metric}: no evaluation '{key}' in evals{near(key, list(self.evals))}")
         return self
+
+    def _check_name(self, dimension: str) -> None:
+        """Refuse a dimension whose name leads nowhere; the options themselves are checked by those who have them."""
+        name = setting(dimension)
+        section, key = [*name.split("."), ""][:2]
+        if section not in (*SECTIONS, "evals"):
+            raise ConfigError(f"space.{dimension}: '{section}' is no section{near(section, [*SECTIONS, 'evals'])}")
+        if section != "evals" or option_of(name, self.evals):
+            return
+        if name.removeprefix(OPTION) in self.evals:
+            raise ConfigError(f"space.{dimension}: write {OPTION}KEY.OPTION, such as {name}.limit")
+        raise ConfigError(f"space.{dimension}: no evaluation '{key}' in evals{near(key, list(self.evals))}")
 
 
 def _merged(values: Sequence[Any]) -> dict[str, Any]:
@@ -284,6 +308,13 @@ def _merge(values: dict[str, Any], name: str, value: Any, key: str) -> None:
             _merge(values[name], inner, one, key)
     else:
         raise ValueError(f"'{key}' is set twice")
+
+
+def option_of(name: str, evaluations: Collection[str]) -> tuple[str, str] | None:
+    """The evaluation's key and the option that `evals.KEY.OPTION` names; None if there is no such evaluation."""
+    rest = name.removeprefix(OPTION)
+    key = max((key for key in evaluations if rest.startswith(f"{key}.")), key=len, default="")  # keys may have dots
+    return (key, rest.removeprefix(f"{key}.")) if key and name.startswith(OPTION) else None
 
 
 def load_sweep(name_or_file: str, sets: Sequence[str] = (), smoke: bool = False) -> Sweep:
@@ -408,7 +439,8 @@ def _option_key(key: str, evaluations: Any) -> str:
     """`evals.linear.limit` of an evaluation that the sweep has, as it lies there: `evals.linear.options.limit`."""
     _, name, rest = [*key.split(".", 2), "", ""][:3]
     there = evaluations.get(name) if key.startswith("evals.") and isinstance(evaluations, dict) else None
-    if rest and isinstance(there, dict) and "options" in there and rest.split(".")[0] not in ("name", "options"):
+    own = ("name", "options", "after")
+    if rest and isinstance(there, dict) and "options" in there and rest.split(".")[0] not in own:
         return f"evals.{name}.options.{rest}"
     return key
 

@@ -86,9 +86,9 @@ class Tracker:
         """Take note of an event that was just folded into `records`."""
         if self._thread:
             try:
-                only = _concerned(records, event)
-                if only is None or only:
-                    self._put(pages(records, only))
+                concerned = _concerned(records, event)
+                if concerned is None or concerned[0]:
+                    self._put(pages(records, *(concerned or ())))
             except Exception as error:  # a view must not end a sweep
                 self._problem("failed", error)
         self._deliver()
@@ -210,15 +210,17 @@ class Tracker:
             self._problem("failed", error)
 
 
-def _concerned(records: Records, event: Event) -> set[str] | None:
-    """The trials whose pages an event changes; None = all."""
+def _concerned(records: Records, event: Event) -> tuple[set[str], set[int] | None] | None:
+    """The trials whose pages an event changes, and for which configurations, None = all; None = every page."""
     kind = event["event"]
     if kind in CONCERNS_A_TRIAL and event["id"] in records.trials:
         trial = records.trials[event["id"]]
-        return {trial.id} | ({trial.parent} if trial.parent and trial.stage == "evaluation" else set())
+        if trial.parent and trial.stage == "evaluation":
+            return {trial.id, trial.parent}, set(records.owners.get(trial.id, ())) or None
+        return {trial.id}, None
     if kind in CONCERNS_A_CONFIGURATION:
-        return set(records.configurations[event["number"]].trials)
-    return None if kind in CONCERNS_ALL else set()
+        return set(records.configurations[event["number"]].trials), {event["number"]}
+    return None if kind in CONCERNS_ALL else (set(), None)
 
 
 def kind_of(error: BaseException) -> str:

@@ -20,7 +20,6 @@ from sweep.records import Configuration, Records, Trial
 from sweep.spec import Sweep
 from sweep.stopping import judge
 
-Children = Mapping[str, Mapping[int, Mapping[str, str]]]  # pretraining -> epoch -> evaluation's key -> trial
 Checkpoints = list[tuple[str, int]]  # of each seed: pretraining, epoch
 
 
@@ -31,8 +30,8 @@ class Verdicts:
         asked: objectives and constraints, as they stand beside every value: values of others are no history.
     """
 
-    def __init__(self, sweep: Sweep, records: Records, children: Children) -> None:
-        self.sweep, self.records, self.children = sweep, records, children
+    def __init__(self, sweep: Sweep, records: Records) -> None:
+        self.sweep, self.records = sweep, records
         self.asked: list[Any] = [
             [objective.metric for objective in sweep.objectives],
             [bound.dump() for bound in sweep.constraints],
@@ -73,16 +72,18 @@ class Verdicts:
         points = self._reached(configuration, epochs)
         if not points:
             return None
-        if any(epoch not in self.children[id_] for id_, epoch in points):
+        if any(epoch not in configuration.evaluations.get(id_, {}) for id_, epoch in points):
             return self._verdict(configuration, index, epochs[0], None)  # a reused result has only its last checkpoint
-        values, problem = self._values([o.metric for o in self.sweep.objectives], points)
+        values, problem = self._values(configuration, [o.metric for o in self.sweep.objectives], points)
         if values is None and not problem:
             return None
         return self._verdict(configuration, index, epochs[0], values)
 
     def _at_end(self, configuration: Configuration, epochs: list[int]) -> Event | None:
         points = self._reached(configuration, epochs)
-        values, problem = self._values([o.metric for o in self.sweep.objectives], points) if points else (None, "")
+        if not points:
+            return None
+        values, problem = self._values(configuration, [o.metric for o in self.sweep.objectives], points)
         if values is None:
             return self._told(configuration, state="failed", reason=problem) if problem else None
         columns = list(zip(*values, strict=True))
@@ -92,7 +93,7 @@ class Verdicts:
             "spread": [statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns],
         }
         if self.sweep.constraints:
-            bounds, problem = self._values([c.metric for c in self.sweep.constraints], points)
+            bounds, problem = self._values(configuration, [c.metric for c in self.sweep.constraints], points)
             if bounds is None:
                 return self._told(configuration, state="failed", reason=problem) if problem else None
             means = [statistics.fmean(column) for column in zip(*bounds, strict=True)]
@@ -107,17 +108,23 @@ class Verdicts:
             return []
         return [(trial.id, due) for trial, due in zip(trials, epochs, strict=True)]
 
-    def _values(self, metrics: list[str], points: Checkpoints) -> tuple[list[list[float]] | None, str]:
+    def _values(
+        self, configuration: Configuration, metrics: list[str], points: Checkpoints
+    ) -> tuple[list[list[float]] | None, str]:
         """Per seed the values of `metrics`; (None, "") while some are missing, (None, reason) when they never come."""
         rows = []
         for parent, epoch in points:
-            children = self.children[parent].get(epoch, {})
+            judges = configuration.evaluations.get(parent, {}).get(epoch)
+            if judges is None:
+                return None, ""
             row = []
             for metric in metrics:
-                id_ = children.get(metric.split("/")[0])
-                if id_ is None or not self.records.trials[id_].over:
+                key = metric.split("/")[0]
+                if key not in judges:
+                    return None, f"evaluation {key} does not apply"
+                trial = self.records.trials[judges[key]]
+                if not trial.over:
                     return None, ""
-                trial = self.records.trials[id_]
                 value = trial.metrics.get(metric)
                 if trial.status != "finished":
                     return None, f"evaluation {trial.name} {trial.status}: {trial.reason}"

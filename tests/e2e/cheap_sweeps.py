@@ -75,14 +75,11 @@ def whole(directory: Path) -> Records:
     for kind, key in (("told", "number"), ("trial", "id"), ("configuration", "number")):
         counts = Counter(event[key] for event in events if event["event"] == kind)
         assert set(counts.values()) <= {1}, f"{kind} twice: {counts}"
-    evaluations = Counter(
-        t.parent
-        for t in records.trials.values()
-        if t.stage == "evaluation" and t.epoch == records.trials[t.parent or ""].config["train"]["epochs"]
-    )
-    pretrained = [t for t in records.trials.values() if t.stage == "pretrain" and t.status == "finished"]
     assert all(c.state != "running" for c in records.configurations.values())
-    assert {evaluations[trial.id] for trial in pretrained} <= {len(records.spec["evals"])}
+    for configuration in records.configurations.values():
+        for trial in (records.trials[id_] for id_ in configuration.trials):
+            judges = records.evaluations_of(trial.id, trial.config["train"]["epochs"], configuration.number)
+            assert trial.status != "finished" or len(judges) == len(records.spec["evals"])
     for trial in records.trials.values():
         on_disk = json.loads((directory / "trials" / trial.id / "record.json").read_text())
         assert (on_disk["status"], on_disk["metrics"]) == (trial.status, trial.metrics)

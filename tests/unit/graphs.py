@@ -11,7 +11,7 @@ from sweep.graph import Graph
 from sweep.jobs import Job, Node, Outcome
 from sweep.ledger import Event
 from sweep.records import Records
-from sweep.space import Float
+from sweep.space import Float, pretrained
 from sweep.spec import Sweep
 from trainables.core.config import digest
 
@@ -32,30 +32,34 @@ def sweep_of(**changes: Any) -> Sweep:
 class Fake:
     """A blueprint of pretrainings of `epochs` epochs with the evaluations of the sweep."""
 
-    def __init__(self, sweep: Sweep, epochs: int = 10, after: Mapping[str, tuple[str, ...]] | None = None) -> None:
-        self.sweep, self.epochs, self.after = sweep, epochs, after or {}
+    def __init__(self, sweep: Sweep, epochs: int = 10, inputs: Mapping[str, dict[str, str]] | None = None) -> None:
+        self.sweep, self.epochs, self.inputs = sweep, epochs, inputs or {}
 
     def pretraining(self, params: dict[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
-        config = {"method": {"name": "fake", **params}, "train": {"epochs": self.epochs}, "seed": seed}
+        config = {"method": {"name": "fake", **pretrained(params)}, "train": {"epochs": self.epochs}, "seed": seed}
         return digest(config), config
 
-    def evaluations(self, config: dict[str, Any]) -> list[Node]:
-        def node(key: str) -> Node:
-            return Node(
-                key, key, {}, lambda parent, epoch: digest([key, parent, epoch]), self.after.get(key, ()),
-                ({"split": "val"},),
-            )  # fmt: skip
+    def evaluations(self, config: dict[str, Any], params: dict[str, Any]) -> list[Node]:
+        nodes: dict[str, Node] = {}
+        for key in self.sweep.evals:
+            options = {name.split(".")[2]: value for name, value in params.items() if name.startswith(f"evals.{key}.")}
+            inputs = self.inputs.get(key, {})
 
-        return [node(key) for key in self.sweep.evals]
+            def id_of(parent: str, epoch: int, said: Any = (key, options), inputs: Any = inputs) -> str:
+                return digest([said, parent, epoch, [nodes[one].id_of(parent, epoch) for one in inputs.values()]])
+
+            requests = ({"split": "val", "limit": options.get("limit")},)
+            nodes[key] = Node(key, key, options, id_of, inputs, requests)
+        return list(nodes.values())
 
     def features_id(self, parent: str, epoch: int, requests: list[dict[str, Any]]) -> str:
         return digest(["features", parent, epoch, requests])
 
 
-def score(config: dict[str, Any]) -> float:
-    """The value that the fake evaluation measures."""
-    x: float = config["method"]["method.x"]
-    return x * (1 - x) + 0.01 * config["seed"]
+def score(config: dict[str, Any], options: Mapping[str, Any] | None = None) -> float:
+    """The value that the fake evaluation measures, with its option `lr`."""
+    x: float = config["method"].get("method.x", 0.5)
+    return x * (1 - x) + 0.01 * config["seed"] + (options or {}).get("lr", 0.0)
 
 
 class World:
@@ -92,7 +96,8 @@ class World:
             outcome = Outcome("segment", metrics={"loss": 1.0}, seconds=1.0)
         elif outcome is None and job.stage == "evaluation":
             parent = self.records.trials[self.records.trials[job.trial].parent or ""]
-            outcome = Outcome("finished", metrics={f"{job.name}/all/val/score": score(parent.config)}, seconds=0.1)
+            value = score(parent.config, job.payload["config"])
+            outcome = Outcome("finished", metrics={f"{job.name}/all/val/score": value}, seconds=0.1)
         self.graph.end(job, outcome or Outcome("finished", seconds=0.1))
 
     def write_checkpoint(self, job: Job, epoch: int) -> None:

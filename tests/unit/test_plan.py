@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from datasets.base import DataError
 from datasets.config import ConfigError
-from sweep import plan as planning
+from sweep.evaluations import in_turn
 from sweep.plan import Plan, requirement
 from sweep.space import Choice, Float
 from sweep.spec import Sweep, build, with_settings
@@ -71,14 +70,14 @@ def test_identity_follows_the_version_of_the_code(plan: Plan, monkeypatch: pytes
 
 def test_identity_of_an_evaluation(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     config = plan.pretraining(POINT, seed=0)[1]
-    nodes = {node.key: node for node in plan.evaluations(config)}
+    nodes = {node.key: node for node in plan.evaluations(config, POINT)}
     assert set(nodes) == set(plan.sweep.evals)
     linear = nodes["linear"].id_of
-    again = {node.key: node for node in plan.evaluations(config)}["linear"].id_of
+    again = {node.key: node for node in plan.evaluations(config, POINT)}["linear"].id_of
     assert linear("a", 3) == again("a", 3)
-    changed = Plan(small(**{"evals.linear": {"limit": 50}}), None).evaluations(config)
+    changed = Plan(small(**{"evals.linear": {"limit": 50}}), None).evaluations(config, POINT)
     monkeypatch.setattr("trainables.evals.linear.VERSION", 99)
-    newer = {node.key: node for node in plan.evaluations(config)}["linear"].id_of
+    newer = {node.key: node for node in plan.evaluations(config, POINT)}["linear"].id_of
     ids = [linear("a", 3), linear("b", 3), linear("a", 4), nodes["knn"].id_of("a", 3), newer("a", 3)]
     ids.append({node.key: node for node in changed}["linear"].id_of("a", 3))
     assert len(set(ids)) == len(ids)
@@ -104,8 +103,9 @@ def test_an_evaluation_is_left_out_where_it_does_not_apply_and_the_plan_says_so(
     assert "equivariance_roll/all/val/margin" not in some.metrics, "not all configurations yield it"
     ids = {}
     for bins in (0, 8):
-        config = some.pretraining({**POINT, "method.bins": bins}, seed=0)[1]
-        ids[bins] = {node.key: node.id_of("parent", 2) for node in some.evaluations(config)}
+        point = {**POINT, "method.bins": bins}
+        nodes = some.evaluations(some.pretraining(point, seed=0)[1], point)
+        ids[bins] = {node.key: node.id_of("parent", 2) for node in nodes}
     assert set(ids[0]) == {"linear", "knn", "transform_parameter", "reconstruction"}
     assert set(ids[8]) == set(some.sweep.evals)
     with_objective = {**settings, "objectives": ["max equivariance_roll/all/val/margin"]}
@@ -122,8 +122,9 @@ def test_bins_without_a_turn_leave_the_rolling_out() -> None:
     some = Plan(small(**{"space.method.bins": {"choice": [1, 8]}}), None)
     assert "no shift of 1 bin is a turn" in "\n".join(some.warnings)
     for bins, rolled in ((1, False), (8, True)):
-        config = some.pretraining({**POINT, "method.bins": bins}, seed=0)[1]
-        assert ("equivariance_roll" in {node.key for node in some.evaluations(config)}) is rolled
+        point = {**POINT, "method.bins": bins}
+        nodes = some.evaluations(some.pretraining(point, seed=0)[1], point)
+        assert ("equivariance_roll" in {node.key for node in nodes}) is rolled
 
 
 def test_a_corner_that_cannot_be_built_is_named() -> None:
@@ -131,18 +132,10 @@ def test_a_corner_that_cannot_be_built_is_named() -> None:
         Plan(with_settings(small(), {"space.method.bins": {"choice": [8, 7]}}, "test"), None)
 
 
-def applied(key: str, *after: str) -> planning.Applied:
-    module = SimpleNamespace(NEEDS=Needs(after=after))
-    return planning.Applied(key, key, module, SimpleNamespace())  # type: ignore[arg-type]
-
-
 def test_evaluations_come_after_those_they_read() -> None:
-    given = [applied("c", "b", "a"), applied("a"), applied("b", "a")]
-    assert [one.key for one in planning._ordered(given)] == ["a", "b", "c"]
-    with pytest.raises(ConfigError, match=r"evals\.b: reads the result of 'a'; add it to evals"):
-        planning._ordered([applied("b", "a")])
-    with pytest.raises(ConfigError, match="wait for each other"):
-        planning._ordered([applied("a", "b"), applied("b", "a")])
+    assert in_turn({"c": {"x": "b", "y": "a"}, "a": {}, "b": {"x": "a"}}) == ["a", "b", "c"]
+    with pytest.raises(ConfigError, match=r"\['a', 'b'\] wait for each other"):
+        in_turn({"a": {"x": "b"}, "b": {"x": "a"}, "c": {}})
 
 
 def test_resources_bound_what_runs_at_once() -> None:

@@ -70,7 +70,7 @@ evals: [linear, {probe: {name: linear, limit: 50}}, knn]
     written = load_sweep(str(tmp_path / "mine.yaml"))
     assert written == load_sweep(str(tmp_path / "mine.py"))
     assert written.name == "mine"
-    assert written.evals["probe"].dump() == {"name": "linear", "options": {"limit": 50}}
+    assert written.evals["probe"].dump() == {"name": "linear", "options": {"limit": 50}, "after": {}}
 
 
 def test_a_sweep_by_its_dotted_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
