@@ -241,16 +241,22 @@ def test_the_score_of_a_decoder_whose_answer_is_known() -> None:
     )
     some = interpolation_score.drawn(6, 7, np.random.default_rng(0))
     assert len({tuple(pair) for pair in some.tolist()}) == 7
-    spread = interpolation_score.measure(_latents.contribution(lambda z: z, z, everything, _latents.doublings(16)))
+    spread = interpolation_score.measure(_latents.contribution(lambda z: z, z, everything, _latents.doublings(16)), 1)
     few = z.clone()
     few[:, :, 2:] = few[:1, :, 2:]  # all there is lies in two dimensions
-    narrow = interpolation_score.measure(_latents.contribution(lambda z: z, few, everything, (2, 4, 8, 16)))
+    narrow = interpolation_score.measure(_latents.contribution(lambda z: z, few, everything, (2, 4, 8, 16)), 1)
     assert narrow["area"] == pytest.approx(0, abs=1e-9) and narrow["half"] == 2 and narrow["half_share"] == 1 / 8
     assert 0.2 < spread["area"] < 1 and spread["half"] > 2 and spread["apart"] > 0
-    flat = interpolation_score.measure(_latents.contribution(torch.zeros_like, z, everything, (2, 4, 8, 16)))
-    assert flat["area"] == 0 and flat["apart"] == 0
+    shown = interpolation_score.between(z, everything)
+    by_hand = sum(float((a - b).square().mean()) for a in z for b in z) / 30
+    assert shown == pytest.approx(by_hand)
+    assert spread["told"] == spread["apart"] == pytest.approx(shown)
+    for decode in (torch.zeros_like, lambda z: 0.05 * z):  # says nothing, or next to nothing, of what it is given
+        flat = interpolation_score.measure(_latents.contribution(decode, z, everything, (2, 4, 8, 16)), shown)
+        assert flat["area"] == flat["half_share"] == 1 and flat["half"] == 16, "nothing decoded is no good score"
+        assert flat["told"] < 0.01
     shape = _latents.Contribution((2, 4, 8), (1.0, 1.0, 0.0), 1.0)
-    assert interpolation_score.measure(shape)["area"] == pytest.approx(0.75)
+    assert interpolation_score.measure(shape, 1)["area"] == pytest.approx(0.75)
     assert [_latents.doublings(width) for width in (1, 2, 3, 6, 512)][:4] == [(1,), (2,), (2, 3), (2, 4, 6)]
 
 

@@ -13,6 +13,8 @@ The lower the curve, the fewer dimensions hold the information. Reported on `val
                 curve, 1 if no dimension but the last counts, whatever C is. Of C <= 2 the mean of its points
     half        the fewest d with relative(d) < 0.5; half_share: of C
     apart       absolute(0), mean squared error between two decoded items
+    told        absolute(0) as a share of that between the items themselves. Where it is below 0.01 the decoder says the
+                same of every item and its curve is one of noise: area, half and half_share are the worst, 1, C and 1
 
 Latents are as the decoder was fed with them: one sample each, or means. Artifacts: `scores.csv`, `curves_SPLIT.png`.
 """
@@ -47,7 +49,8 @@ class Config(EvalConfig):
 
 NEEDS = Needs(capabilities=("frames",), after=("latent_decoder",))
 VERSION = 1
-METRICS = {"area": "min", "half": "min", "half_share": "min", "apart": ""}
+METRICS = {"area": "min", "half": "min", "half_share": "min", "apart": "", "told": "max"}
+TOLD = 0.01  # the least share of what tells items apart for a curve to say anything
 
 
 def requests(cfg: Config, spec: Spec) -> list[Request]:
@@ -66,13 +69,14 @@ def check_inputs(cfg: Config, capabilities: Capabilities, configs: Mapping[str, 
 
 
 def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result:
-    """Metrics `PART/{val,test}/{area,half,half_share,apart}`, the curves as a table and figures."""
+    """Metrics `PART/{val,test}/{area,half,half_share,apart,told}`, the curves as a table and figures."""
     result, seed = Result({}), int(rng.integers(2**31))
     curves: dict[Split, dict[str, Contribution]] = {split: {} for split in REPORTED}
     for part in chosen_parts(cfg, subject.method.parts):
         decoder, form = latent_decoder.read(inputs, part, subject)
         for split in REPORTED:
-            z = latent_decoder.latents(subject, Request(split, limit=cfg.limit), form, seed).to(device_of(subject))
+            request = Request(split, limit=cfg.limit)
+            z = latent_decoder.latents(subject, request, form, seed).to(device_of(subject))
             pairs = drawn(len(z), cfg.pairs, np.random.default_rng(seed)).to(z.device)
 
             def decode(some: Tensor, decoder: Decoder = decoder) -> Tensor:
@@ -82,7 +86,8 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
 
             found = contribution(decode, z, pairs, doublings(z.shape[2]), cfg.batch_size)
             curves[split][part] = found
-            result.metrics |= {f"{part}/{split}/{name}": value for name, value in measure(found).items()}
+            shown = between(latent_decoder.items(subject, request, form), pairs.cpu())
+            result.metrics |= {f"{part}/{split}/{name}": value for name, value in measure(found, shown).items()}
     rows = [
         (part, split, d, one.absolute[k], one.relative[k])
         for split, named in curves.items() for part, one in named.items() for k, d in enumerate(one.dims)
@@ -105,10 +110,19 @@ def drawn(items: int, count: int | None, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.stack([first, step + (step >= first)], 1))
 
 
-def measure(found: Contribution) -> dict[str, float]:
-    """The metrics of one curve."""
+def between(items: Tensor, pairs: Tensor, block: int = 64) -> float:
+    """Mean squared error between the items (n, ...) of pairs (p, 2)."""
+    errors = [(items[some[:, 0]] - items[some[:, 1]]).double().square().flatten(1).mean(1) for some in pairs.split(block)]
+    return float(torch.cat(errors).mean())
+
+
+def measure(found: Contribution, shown: float) -> dict[str, float]:
+    """The metrics of one curve; `shown`: mean squared error between the items that were encoded, see `between`."""
     width, height = found.dims[-1], np.asarray(found.relative)
+    told = found.whole / shown if shown > 0 else 0.0
+    if told < TOLD:
+        return {"area": 1.0, "half": float(width), "half_share": 1.0, "apart": found.whole, "told": told}
     span = math.log2(width) - math.log2(found.dims[0])
     area = float(np.trapezoid(height, np.log2(found.dims)) / span) if span > 0 else float(height.mean())
     half = next((d for d, one in zip(found.dims, found.relative, strict=True) if one < 0.5), width)
-    return {"area": area, "half": float(half), "half_share": half / width, "apart": found.whole}
+    return {"area": area, "half": float(half), "half_share": half / width, "apart": found.whole, "told": told}

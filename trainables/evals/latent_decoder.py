@@ -305,8 +305,16 @@ def read(inputs: Mapping[str, Result], part: str, subject: Subject) -> tuple[_de
 
 def latents(subject: Subject, request: Request, form: Mapping[str, Any], seed: int) -> Tensor:
     """Latents (n, L, C) of the data that a decoder was trained on, as it was fed with them: one draw, or the means."""
-    on = subject if form["data"] is None else subject.on(form["data"])
-    return Frames(on, request, form["part"], form["latents"]).every(seed)
+    return Frames(_on(subject, form), request, form["part"], form["latents"]).every(seed)
+
+
+def items(subject: Subject, request: Request, form: Mapping[str, Any]) -> Tensor:
+    """What these latents are of, (n, *shape) as a decoder's target."""
+    return _on(subject, form).inputs(request)
+
+
+def _on(subject: Subject, form: Mapping[str, Any]) -> Subject:
+    return subject if form["data"] is None else subject.on(form["data"])
 
 
 def normal(form: Mapping[str, Any], count: int, seed: int) -> Tensor:
