@@ -27,6 +27,7 @@ from trainables.core.evaluate import evaluate
 from trainables.evals import (
     _decoder,
     _density,
+    _frames,
     _latents,
     _sound,
     base,
@@ -90,7 +91,7 @@ def heard(of_sound: Path, tmp_path: Path) -> CheckpointSubject:
 # -- frames ---------------------------------------------------------------------------------------------------------
 
 
-def test_latents_are_drawn_anew_or_computed_once(heard: CheckpointSubject) -> None:
+def test_latents_are_drawn_anew_or_computed_once(heard: CheckpointSubject, monkeypatch: pytest.MonkeyPatch) -> None:
     request, rows = Request("train"), torch.tensor([3, 0])
     drawn = Frames(heard, request, "module1", "sample")
     rng = generator(0, "a")
@@ -100,6 +101,10 @@ def test_latents_are_drawn_anew_or_computed_once(heard: CheckpointSubject) -> No
     mean = Frames(heard, request, "module1", "mean")
     assert torch.equal(mean(rows, rng), mean(rows, rng))
     torch.testing.assert_close(mean.every(0)[rows], heard.method.frames(heard.inputs(request)[rows])["module1"])  # type: ignore[operator]
+    monkeypatch.setattr(_frames, "STORED", 10)  # too many to be kept
+    again = Frames(heard, request, "module1", "mean")
+    assert again.stored is None and mean.stored is not None
+    torch.testing.assert_close(again(rows, rng), mean(rows, rng))
     torch.testing.assert_close(
         torch.stack([drawn(rows, rng) for _ in range(300)]).mean(0), mean(rows, rng), atol=0.3, rtol=0
     )

@@ -18,6 +18,7 @@ from trainables.core.draws import generator
 from trainables.evals.base import EvalConfig, Request, Subject
 
 AT_ONCE = 64  # items that the encoder is shown, and that share a generator
+STORED = 2**28  # values (1 GB) of a split's frames that are kept; more are encoded whenever they are needed
 
 
 class FramesConfig(EvalConfig):
@@ -68,26 +69,25 @@ class Frames:
     """
 
     def __init__(self, subject: Subject, request: Request, part: str, latents: Literal["sample", "mean"]) -> None:
-        """Where latents are distributions, `sample` draws anew each time; `mean`, and all others, are computed once."""
-        self.method: Any = subject.method
-        self.part, self.device = part, device_of(subject)
-        self.subject = subject
-        self.seen = self.stored = torch.empty(0)
-        self.drawn = latents == "sample" and getattr(self.method, "PROBABILISTIC", False)
-        if self.drawn:
-            self.seen = subject.inputs(request)
-        else:
+        """Where latents are distributions, `sample` draws anew each time; all else is the same each time."""
+        method: Any = subject.method
+        self.subject, self.part, self.width = subject, part, int(method.parts[part])
+        self.drawn = latents == "sample" and getattr(method, "PROBABILISTIC", False)
+        self.seen, self.device = subject.inputs(request), device_of(subject)
+        self.count = len(self.seen)
+        self.stored: Tensor | None = None
+        places = int(torch.Size(method.places[part]).numel())
+        if not self.drawn and self.count * places * self.width <= STORED:
             self.stored = subject.features(replace(request, part=part, pool="frames")).parts[part]
-        self.count = len(self.seen if self.drawn else self.stored)
-        self.width = int(self.method.parts[part])
 
     def __call__(self, rows: Tensor, rng: torch.Generator) -> Tensor:
         """The frames of items, (b, L, d)."""
-        if not self.drawn:
+        if self.stored is not None:
             return self.stored[rows]
+        method: Any = self.subject.method
         pieces = (self.subject.normalized(x.to(self.device)) for x in self.seen[rows].split(AT_ONCE))
         with torch.no_grad():
-            return torch.cat([self.method.frames(x, rng)[self.part] for x in pieces]).float()
+            return torch.cat([method.frames(x, rng if self.drawn else None)[self.part] for x in pieces]).float()
 
     def every(self, seed: int) -> Tensor:
         """All of them, one draw each, on the CPU."""

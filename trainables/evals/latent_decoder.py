@@ -225,11 +225,12 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
         name = f"decoder_{part}.safetensors"
         result.artifacts[name] = decoder.save(subject.out / name, form)
         for split in REPORTED:
-            z = Frames(subject, _request(cfg, split), part, cfg.latents).every(seed)
-            found = loss.report(decoder, z, seen[split], seen["train"].mean(0))
+            reported = Frames(subject, _request(cfg, split), part, cfg.latents)
+            found = loss.report(decoder, reported, seen[split], seen["train"].mean(0), seed)
             result.metrics |= {f"{part}/{split}/{metric}": value for metric, value in found.items()}
             if split == "val":
-                result.artifacts |= shown.after(decoder, z, seen[split])
+                few = reported(torch.arange(min(cfg.clips, reported.count)), generator(seed, part)).cpu()
+                result.artifacts |= shown.after(decoder, few, seen[split])
     return result
 
 
@@ -256,21 +257,24 @@ class _Losses:
         """(n,) of sounds."""
         return sound_losses(decoded, true, "mel", 1.0, self.spec.rate or 16_000, self.window)
 
-    def report(self, decoder: _decoder.Decoder, z: Tensor, true: Tensor, mean: Tensor) -> dict[str, float]:
-        """The metrics of one part and split."""
-        decoded = decoder(z, self.cfg.training.batch_size)
-        always = mean.expand_as(true)
-
-        def of(loss: _decoder.Loss, made: Tensor) -> float:
-            return float(torch.cat([loss(a, b) for a, b in zip(made.split(64), true.split(64), strict=True)]).mean())
-
-        found = {"loss": of(self, decoded), "loss_mean": of(self, always)}
-        found |= {"mse": of(_decoder.squared, decoded), "mse_mean": of(_decoder.squared, always)}
-        found["r2"] = 1 - found["mse"] / max(found["mse_mean"], 1e-12)
-        if len(self.spec.shape) == 2:
-            found["loss_silence"] = of(self, torch.zeros_like(true))
-            found |= {"mel": of(self.mel, decoded), "mel_mean": of(self.mel, always)}
-        return found
+    def report(
+        self, decoder: _decoder.Decoder, frames: Frames, true: Tensor, mean: Tensor, seed: int
+    ) -> dict[str, float]:
+        """The metrics of one part and split, in pieces: all frames of many items would not fit in memory."""
+        sound, rng = len(self.spec.shape) == 2, generator(seed, frames.part)
+        sums: dict[str, float] = {}
+        for rows in torch.arange(frames.count).split(self.cfg.training.batch_size):
+            wanted = true[rows]
+            decoded, always = decoder(frames(rows, rng)), mean.expand_as(wanted)
+            losses = {"loss": self(decoded, wanted), "loss_mean": self(always, wanted)}
+            losses |= {"mse": _decoder.squared(decoded, wanted), "mse_mean": _decoder.squared(always, wanted)}
+            if sound:
+                losses["loss_silence"] = self(torch.zeros_like(wanted), wanted)
+                losses |= {"mel": self.mel(decoded, wanted), "mel_mean": self.mel(always, wanted)}
+            for name, values in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(values.double().sum())
+        found = {name: value / frames.count for name, value in sums.items()}
+        return {**found, "r2": 1 - found["mse"] / max(found["mse_mean"], 1e-12)}
 
 
 # -- for evaluations that read it -----------------------------------------------------------------------------------
@@ -315,9 +319,3 @@ def items(subject: Subject, request: Request, form: Mapping[str, Any]) -> Tensor
 
 def _on(subject: Subject, form: Mapping[str, Any]) -> Subject:
     return subject if form["data"] is None else subject.on(form["data"])
-
-
-def normal(form: Mapping[str, Any], count: int, seed: int) -> Tensor:
-    """Latents (count, L, C) of N(0, I)."""
-    length = int(torch.Size(form["places"]).numel())
-    return torch.randn(count, length, form["width"], generator=generator(seed, "normal"))
