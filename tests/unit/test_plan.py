@@ -138,6 +138,100 @@ def test_evaluations_come_after_those_they_read() -> None:
         in_turn({"a": {"x": "b"}, "b": {"x": "a"}, "c": {}})
 
 
+TUNED = {
+    "space": {"evals.knn.k": {"choice": [1, 9]}, "evals.knn.temperature": {"float": [0.05, 1], "log": True}},
+    "known": [],
+    "objectives": ["max knn/all/val/top1"],
+}
+
+
+def test_options_of_evaluations_are_no_part_of_a_pretraining() -> None:
+    plan = Plan(build({**SWEEP, **TUNED}, "test"), None)
+    one, other = {"evals.knn.k": 1, "evals.knn.temperature": 0.1}, {"evals.knn.k": 9, "evals.knn.temperature": 0.1}
+    id_, config = plan.pretraining(one, 0)
+    assert plan.pretraining(other, 0) == (id_, config)
+    first, second = ({node.key: node for node in plan.evaluations(config, point)} for point in (one, other))
+    assert (first["knn"].config["k"], second["knn"].config["k"]) == (1, 9)
+    assert first["knn"].id_of("p", 2) != second["knn"].id_of("p", 2)
+    assert first["linear"].id_of("p", 2) == second["linear"].id_of("p", 2)
+    written_out = Plan(small(**{"evals.knn.k": 9, "evals.knn.temperature": 0.1}), None).evaluations(config, POINT)
+    assert {node.key: node.id_of("p", 2) for node in written_out}["knn"] == second["knn"].id_of("p", 2)
+    assert "knn/all/val/top1" in plan.metrics
+
+
+@pytest.mark.parametrize(
+    ("changes", "pretrainings"),
+    [
+        ({}, 3),
+        ({"known": [{"evals.knn.k": 9, "evals.knn.temperature": 0.5}]}, 3),
+        ({"space": {**TUNED["space"], "method.lambda": {"float": [1, 9]}}}, 12),  # type: ignore[dict-item]
+        ({"space": {**TUNED["space"], "method.bins": {"choice": [4, 8]}}, "search": {"sampler": "grid"}}, 6),  # type: ignore[dict-item]
+    ],
+)
+def test_the_plan_counts_shared_pretrainings_once(changes: dict[str, Any], pretrainings: int) -> None:
+    plan = Plan(build({**SWEEP, **TUNED, "seeds": 3, "budget": {"trials": 4}, **changes}, "test"), None)
+    assert plan.counts() == {"configurations": 4, "pretrainings": pretrainings, "evaluations": 12 * 4}
+    text = "\n".join(plan.describe())
+    assert f"4 configurations x 3 seeds {'share' if pretrainings < 12 else '='} {pretrainings} pretrainings" in text
+    assert "search    evals.knn.k in {1, 9}" in text
+
+
+def test_objectives_must_be_there_whatever_the_options() -> None:
+    values = {**SWEEP, **TUNED, "known": []}
+    parts = {"evals.knn.parts": {"choice": [["all"], ["group"]]}}
+    with pytest.raises(ConfigError, match=r"knn/all/val/top1: no evaluation yields it everywhere \(not at .*'group'"):
+        Plan(build({**values, "space": parts}, "test"), None)
+    parts = {"evals.knn.parts": {"choice": [["all"], ["gruop"]]}}
+    with pytest.raises(ConfigError, match=r"yields it everywhere: knn: .*no part 'gruop'.*\(at .*gruop"):
+        Plan(build({**values, "space": parts}, "test"), None)
+    both = Plan(build({**values, "space": {"evals.knn.parts": {"choice": [["*"], ["all", "group"]]}}}, "test"), None)
+    assert {"knn/all/val/top1", "knn/group/val/top1"} <= both.metrics
+
+
+EDITS = {
+    "evals": {
+        "linear": {},
+        "clean": {"name": "reconstruction"},
+        "turned": {"name": "reconstruction", "transform": "rot", "limit": 10},
+        "edits": {"name": "controlled_generation", "after": {"reconstruction": "turned"}},
+    },
+    "objectives": ["max edits/all/val/gain"],
+}
+
+
+def test_an_evaluation_reads_the_result_of_the_key_that_is_named() -> None:
+    plan = Plan(build({**SWEEP, **EDITS}, "test"), None)
+    config = plan.pretraining(POINT, 0)[1]
+    nodes = {node.key: node for node in plan.evaluations(config, POINT)}
+    assert nodes["edits"].inputs == {"reconstruction": "turned"}
+    assert list(nodes).index("turned") < list(nodes).index("edits")
+    tuned = {**SWEEP, **EDITS, "known": [], "space": {"evals.turned.limit": {"choice": [10, 20]}}}
+    ids = set()
+    plan = Plan(build(tuned, "test"), None)
+    for limit in (10, 20):
+        nodes = {node.key: node for node in plan.evaluations(config, {"evals.turned.limit": limit})}
+        ids.add((nodes["edits"].id_of("p", 2), nodes["turned"].id_of("p", 2), nodes["clean"].id_of("p", 2)))
+    edits, turned, clean = (len(set(column)) for column in zip(*ids, strict=True))
+    assert (edits, turned, clean) == (2, 2, 1), "what reads a tuned one differs with it"
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "says"),
+    [
+        ({}, r"evals\.edits: reads the result of 'reconstruction'; say of which key by after: .reconstruction: clean."),
+        ({"after": {"reconstruction": "turnd"}}, "evals.edits.after: 'turnd' is no key of 'recon.*'turned'"),
+        ({"after": {"reconstruction": "linear"}}, "evals.edits.after: 'linear' is no key of 'reconstruction'"),
+        ({"after": {"linear": "linear"}}, "evals.edits.after: does not read 'linear'; .* results of reconstruction"),
+        ({"after": "turned"}, r"evals\.edits\.after"),
+        ({"after": {"reconstruction": "clean"}}, "sees images that are clean; set its option transform to 'rot'"),
+    ],
+)
+def test_a_result_that_cannot_be_read_is_refused(evaluation: dict[str, Any], says: str) -> None:
+    evals = {**EDITS["evals"], "edits": {"name": "controlled_generation", **evaluation}}  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match=says):
+        Plan(build({**SWEEP, **EDITS, "evals": evals}, "test"), None)
+
+
 def test_resources_bound_what_runs_at_once() -> None:
     plan = Plan(
         small(**{"resources.pretrain": {"cpu": 2, "gpu": 0.5, "memory_gb": 4}, "resources.evaluation": {"cpu": 1}}),

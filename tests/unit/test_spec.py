@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from datasets.config import ConfigError
-from sweep.space import Choice, Float
+from sweep.space import Choice, Float, Int, assigned, grid, pretrained
 from sweep.spec import (
     Constraint,
     Objective,
@@ -19,6 +19,7 @@ from sweep.spec import (
     load_sweep,
     nested,
     number_or,
+    option_of,
     put,
     settings_of,
     with_settings,
@@ -190,3 +191,64 @@ def test_an_objective_may_name_any_part_and_a_train_value_of_an_evaluation() -> 
 def test_a_named_sweep_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         sweep().name = "other"  # type: ignore[misc]
+
+
+# -- options of evaluations -----------------------------------------------------------------------------------------
+
+
+def test_a_dimension_may_be_an_option_of_an_evaluation(tmp_path: Path) -> None:
+    text = """
+method: duet
+data: digits
+space:
+  evals.linear.steps: {int: [100, 1000], log: true}
+  evals.linear.probe: {choice: [sgd, mlp]}
+  evals.linear.hidden#mlp: {choice: [[64], [64, 64]], when: {evals.linear.probe: mlp}}
+  evals.near.by.k: {int: [1, 50]}
+known: [{evals.linear.steps: 500, evals.linear.probe: sgd, evals.near.by.k: 9}]
+objectives: [max linear/all/val/top1]
+evals: {linear: {}, near: {name: knn}, near.by: {name: knn}}
+"""
+    (tmp_path / "mine.yaml").write_text(text)
+    found = load_sweep(str(tmp_path / "mine.yaml"))
+    assert found.space["evals.linear.steps"] == Int(100, 1000, log=True)
+    assert build(json.loads(json.dumps(found.dump())), "stored") == found
+    assert option_of("evals.near.by.k", found.evals) == ("near.by", "k"), "the longest key"
+    assert option_of("evals.near.k", found.evals) == ("near", "k")
+    assert option_of("evals.far.k", found.evals) is None
+    assert option_of("method.linear.k", found.evals) is None
+
+
+def test_an_option_that_is_searched_cannot_be_set() -> None:
+    tuned = sweep(space={"evals.linear.limit": Int(2, 9)})
+    with pytest.raises(ConfigError, match=r"evals\.linear\.limit: is searched by this sweep; set space\.evals\.linear"):
+        with_settings(tuned, {"evals.linear.limit": 5}, "--set")
+    changed = with_settings(tuned, settings_of(["space.evals.linear.limit={int: [3, 4]}"]), "--set")
+    assert changed.space["evals.linear.limit"] == Int(3, 4)
+
+
+@pytest.mark.parametrize("key", ["evals.edits.after.reconstruction", "evals.edits.after"])
+def test_whose_result_an_evaluation_reads_can_be_set(key: str) -> None:
+    value = "small" if key.endswith("reconstruction") else {"reconstruction": "small"}
+    given = sweep(evals={"linear": {}, "edits": {"name": "controlled_generation", "limit": 9}})
+    changed = with_settings(given, {key: value}, "--set")
+    assert changed.evals["edits"].after == {"reconstruction": "small"}
+    assert changed.evals["edits"].options == {"limit": 9}
+
+
+def test_the_settings_of_a_point_are_its_dimensions_without_labels() -> None:
+    point = {"evals.linear.lr#a": 1, "method.lambda": 2}
+    assert assigned(point) == {"evals.linear.lr": 1, "method.lambda": 2}
+    assert pretrained(point) == {"method.lambda": 2}
+    with pytest.raises(
+        ConfigError, match=r"space.evals.linear.lr#b: sets evals.linear.lr where evals.linear.lr#a does"
+    ):
+        assigned({**point, "evals.linear.lr#b": 3})
+
+
+def test_a_grid_varies_options_of_evaluations_slowest() -> None:
+    space = {"method.x": Choice([1, 2]), "evals.a.b": Choice([3, 4]), "method.y": Choice([5, 6])}
+    points = grid(space)
+    assert [(p["evals.a.b"], p["method.x"], p["method.y"]) for p in points] == [
+        (3, 1, 5), (3, 1, 6), (3, 2, 5), (3, 2, 6), (4, 1, 5), (4, 1, 6), (4, 2, 5), (4, 2, 6),
+    ]  # fmt: skip

@@ -485,3 +485,46 @@ def test_a_writer_killed_in_the_middle_is_made_good_by_the_next_session_and_by_a
     assert rebuild(tmp_path / "other", other) == len(resumed) >= 4
     assert resumed == by_run(tmp_path / "other")
     assert os.listdir(directory / "aim" / ".aim" / "locks") == []  # noqa: PTH208
+
+
+def test_a_pretraining_of_several_configurations_has_a_page_for_each(tmp_path: Path) -> None:
+    """They differ in an option of an evaluation: its curves are shown once, the numbers beside the option."""
+    sweep, problems = SyntheticSweep(tmp_path / "s"), list[str]()
+    tracker = sweep.track(problems.append)
+    parent = "a" * 16
+    config = {"method": {"name": "duet"}, "train": {"epochs": 1}, "seed": 0}
+    for number in range(2):
+        options = {"evals.linear.lr": 10.0**-number, "method.lambda": 3.0}
+        sweep.emit("configuration", number=number, params=options, source="sampler", trials=[parent])
+    sweep.emit("trial", id=parent, stage="pretrain", name="duet", config=config, configuration=0)
+    sweep.emit("start", id=parent, attempt=1)
+    sweep.progress(parent, 1, {"loss": 3.0})
+    sweep.emit("end", id=parent, status="finished", metrics={"loss": 3.0})
+    for number in range(2):
+        ids = {"linear": f"{number + 1:016x}", "knn": "b" * 16}
+        for name, id_ in ids.items():
+            if id_ not in sweep.records.trials:
+                more = {"parent": parent, "epoch": 1, "configuration": number}
+                sweep.emit("trial", id=id_, stage="evaluation", name=name, config={"name": name}, **more)
+                sweep.emit("start", id=id_, attempt=1)
+        sweep.emit("evaluations", number=number, trial=parent, epoch=1, ids=ids)
+        for name, id_ in ids.items():
+            sweep.emit("end", id=id_, status="finished", metrics={f"{name}/all/val/top1": number + len(name)})
+    sweep.emit("done")
+    tracker.close()
+    assert problems == []
+    rows = {row["name"]: row for row in summary(sweep.directory)}
+    evaluations = {"linear of duet #0 seed 0, epoch 1", "linear of duet #1 seed 0, epoch 1"}
+    assert set(rows) == {"duet #0 seed 0", "duet #1 seed 0", "knn of duet #0 seed 0, epoch 1"} | evaluations
+    assert rows["knn of duet #0 seed 0, epoch 1"]["params"]["sampled"] == {"method.lambda": 3.0}
+    context = {"evaluation": "linear", "part": "all", "subset": "val"}
+    for number in range(2):
+        row = rows[f"duet #{number} seed 0"]
+        sampled = {"evals.linear.lr": 10.0**-number, "method.lambda": 3.0}
+        assert row["params"]["sampled"] == sampled
+        assert rows[f"linear of duet #{number} seed 0, epoch 1"]["params"]["sampled"] == sampled
+        assert row["params"]["sweep"]["configuration"] == number
+        assert row["params"]["downstream"] == {"linear/all/val/top1": number + 6, "knn/all/val/top1": 4}
+        assert point(row, "top1", context) == ([1], [number + 6])
+        assert any(metric["name"] == "loss" for metric in row["metrics"]) is (number == 0)
+    assert rebuild(sweep.directory, sweep.records) == 5

@@ -200,6 +200,33 @@ SHEETS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "searched section that does not exist": (
         {"space": {"methd.lambda": {"float": [1, 9]}}}, ("methd", "method"),
     ),
+    "searched evaluation that is not there": (
+        {"space": {"evals.liner.limit": {"int": [2, 9]}}}, ("space.evals.liner.limit", "no evaluation", "'linear'"),
+    ),
+    "searched evaluation without an option": (
+        {"space": {"evals.linear": {"int": [2, 9]}}}, ("space.evals.linear", "write evals.KEY.OPTION"),
+    ),
+    "searched option that an evaluation has not": (
+        {"space": {"evals.linear.limt": {"int": [2, 9]}}}, ("evals.linear.limt", "no such option", "'limit'"),
+    ),
+    "searched value that an evaluation refuses": (
+        {"space": {"evals.linear.limit": {"int": [1, 9]}}}, ("evals.linear.limit", "greater than or equal to 2", "1"),
+    ),
+    "searched option below a value": (
+        {"space": {"evals.linear.limit.more": {"int": [2, 9]}}, "evals": {"linear": {"limit": 9}}},
+        ("evals.linear", "'limit' is a value"),
+    ),
+    "known point with an option outside": (
+        {"space": {"evals.linear.limit": {"int": [2, 9]}}, "known": [{"evals.linear.limit": 10}]},
+        ("known[0]", "evals.linear.limit", "[2, 9]"),
+    ),
+    "searched part without the objective": (
+        {"space": {"evals.linear.parts": {"choice": [["all"], ["group"]]}}},
+        ("linear/all/val/top1", "no evaluation yields it everywhere", "['group']"),
+    ),
+    "result of an evaluation that is not read": (
+        {"evals": {"linear": {"after": {"knn": "linear"}}}}, ("evals.linear.after", "does not read 'knn'"),
+    ),
     "empty space": ({"space": {}}, ("mine.yaml", "space")),
     "`when` on an unknown key": (
         {"space": {**SHEET["space"], "method.kappa": {"float": [1, 9], "when": {"method.taget": "vm"}}}},

@@ -9,7 +9,7 @@
     def run(subject: Subject, cfg, rng, inputs) -> Result
     def data(cfg) -> list[dict]         optional: sections of other data it opens, which the plan looks for
     def check_inputs(cfg, capabilities, configs)           optional: ConfigError if the options of the evaluations whose
-                                                           results it reads do not fit; key -> Config
+                                                           results it reads do not fit; their name -> Config
 
 A metric's full name is `evaluation/part/split/metric`, e.g. `linear/all/val/top1`; `run` returns `part/split/metric`.
 
@@ -55,7 +55,8 @@ class Needs:
         transforms: codes of transforms that must be in the views' stack; "*" = at least one.
         capabilities: of the method (`decode`, `predict`, `roll`, `marginal`, `steer`).
         gpu: whether it is hopeless without one.
-        after: evaluations whose results are handed over in `inputs`.
+        after: names of evaluations whose results are handed over in `inputs`, under these names; a sweep that runs one
+            under several keys says which by `after: {NAME: KEY}`.
     """
 
     labels: tuple[str, ...] = ()
@@ -243,7 +244,7 @@ def check(
 
     Args:
         spec: of the views. parts: of the method. capabilities: see `capabilities_of`.
-        configs: options of the evaluations that run beside it, by key; None = not known.
+        configs: options of the evaluations whose results it reads, by their name; None = not known.
 
     Raises:
         ConfigError: one line saying why it does not apply.
