@@ -35,7 +35,8 @@ MODULES = ("module0", "module1", "module2", "context")
 SMOKE: dict[str, Any] = {
     "budget.trials": 2, "data.source": "synthetic", "data.limit": 100, "train.epochs": 2, "train.batch_size": 16,
 }  # fmt: skip
-BRIEF: dict[str, Any] = {"evals.latent_decoder.training.epochs": 1, "evals.interpolation_score.pairs": 20}  # its decoder
+# of what is decoded, where it is
+BRIEF: dict[str, Any] = {"evals.latent_decoder.training.epochs": 1, "evals.interpolation_score.pairs": 20}
 
 
 def probed(*parts: str, **options: Any) -> dict[str, Any]:

@@ -3,10 +3,10 @@
     sweep run sim_kl_weight --data-root DIR        DIR holds Artificial Speech (`sweep data deboer`)
     sweep run sim_kl_weight --smoke                2 configurations on synthesised words, 2 epochs
 
-Searches beta from 1e-4 to 0.1 on a log scale, and 0, with one weight for all modules. Judged by the vowels that a probe
-reads from each of the three modules, against the area under the interpolation contribution curve of the first: the less,
-the fewer dimensions hold what is decoded. Divergence and InfoNCE of every module stand beside it in Aim and in the
-report. Tried first are the published weights: 0.01 of words, 0.001 of LibriSpeech, 0.0035 of the thesis, and 0.
+Searches beta from 1e-4 to 0.1 on a log scale, and 0, one weight for all modules. Judged by the vowels that a probe
+reads from each of the three modules, against the area under the interpolation contribution curve of the first: the
+less, the fewer dimensions hold what is decoded. Divergence and InfoNCE of every module stand beside it in Aim and in
+the report. Tried first are the published weights: 0.01 of words, 0.001 of LibriSpeech, 0.0035 of the thesis, and 0.
 
 Time: TIME.
 

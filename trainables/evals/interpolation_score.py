@@ -112,8 +112,8 @@ def drawn(items: int, count: int | None, rng: np.random.Generator) -> Tensor:
 
 def between(items: Tensor, pairs: Tensor, block: int = 64) -> float:
     """Mean squared error between the items (n, ...) of pairs (p, 2)."""
-    errors = [(items[some[:, 0]] - items[some[:, 1]]).double().square().flatten(1).mean(1) for some in pairs.split(block)]
-    return float(torch.cat(errors).mean())
+    differences = (items[some[:, 0]] - items[some[:, 1]] for some in pairs.split(block))
+    return float(torch.cat([one.double().square().flatten(1).mean(1) for one in differences]).mean())
 
 
 def measure(found: Contribution, shown: float) -> dict[str, float]:
