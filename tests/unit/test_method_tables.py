@@ -35,3 +35,21 @@ def test_every_row_of_duet_is_in_its_table() -> None:
     kept_free = {18, 19, 59}
     assert rows | kept_free >= set(range(1, 68))
     assert all(f"| DU-E{number} |" in text for number in range(1, 8))
+
+
+@pytest.mark.parametrize(
+    ("method", "rows"),
+    [
+        ("sie", {"M": 14, "P": 7, "N": 1, "B": 24, "L": 8, "O": 2, "S": 1, "D": 7, "G": 1, "T": 7, "E": 7}),
+        ("sim", {"M": 15, "L": 5, "D": 10, "E": 19, "T": 10, "I": 1}),
+    ],
+)
+def test_every_row_of_a_family_is_in_its_table(method: str, rows: dict[str, int]) -> None:
+    text = (ROOT / "docs" / "methods" / f"{method}.md").read_text()
+    first = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| "))
+    there = {
+        f"{letter}{number}"
+        for letter, begin, end in re.findall(r"\b([A-Z])(\d+)(?:\.\.[A-Z]?(\d+))?", first)
+        for number in range(int(begin), int(end or begin) + 1)
+    }
+    assert there >= {f"{letter}{number}" for letter, count in rows.items() for number in range(1, count + 1)}
