@@ -1,0 +1,207 @@
+"""Configurations that share pretrainings, since they differ in options of evaluations alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from graphs import Fake, World, check_shared, check_whole, score, sweep_of
+
+from sweep.jobs import Job, Outcome
+from sweep.records import Records
+from sweep.space import Choice, Float
+
+TUNED: dict[str, Any] = {"space": {"evals.good.lr": Float(0.0, 0.1)}, "search": {"sampler": "random", "startup": 2}}
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_configurations_that_differ_in_an_evaluation_alone_share_their_pretrainings(seeds: int) -> None:
+    world = World(sweep_of(**TUNED, seeds=seeds, budget={"trials": 5})).run(slots=2)
+    check_whole(world)
+    check_shared(world)
+    counts = Counter(trial.stage for trial in world.records.trials.values())
+    assert counts == {"pretrain": seeds, "features": seeds, "evaluation": seeds * (5 + 1)}, "other is computed once"
+    values = {configuration.values[0] for configuration in world.records.configurations.values()}
+    assert len(values) == 5
+    assert len(world.records.frame()) == 5 * seeds
+    study = world.graph.proposals.study.trials
+    assert [trial.values[0] for trial in study] == [c.values[0] for c in world.records.configurations.values()]
+
+
+def test_a_shared_checkpoint_stays_while_anything_may_be_measured_on_it() -> None:
+    world = World(sweep_of(**TUNED, budget={"trials": 4})).run(slots=3)
+    (trial,) = (trial for trial in world.records.trials.values() if trial.stage == "pretrain")
+    assert [point.epoch for point in trial.checkpoints] == [10]
+    assert world.graph.deletions == []
+
+
+def test_few_configurations_wait_for_a_pretraining_of_another_one() -> None:
+    """Else all would be proposed before the first is measured, and no budget could end the search."""
+    world = World(sweep_of(**TUNED, budget={"trials": 50}))
+    job = world.launch()
+    assert job is not None
+    assert world.launch() is None
+    assert len(world.records.configurations) == 3, "the first, and as many as `startup` says"
+    world.finish(job)
+    features = world.launch()
+    assert features is not None
+    world.finish(features)
+    assert len(world.records.configurations) == 3
+    world.run(slots=2)
+    check_whole(world)
+
+
+def test_an_evaluation_alone_needs_no_room_for_a_pretraining() -> None:
+    world = World(sweep_of(**TUNED, budget={"trials": 4}))
+    first = world.graph.next()
+    assert first is not None
+    world.finish(first)
+    while job := world.graph.next(lambda stage: stage != "pretrain"):
+        world.finish(job)
+    check_whole(world)
+
+
+def test_a_grid_begins_with_different_pretrainings() -> None:
+    space = {"method.x": Choice([0.1, 0.2, 0.3]), "evals.good.lr": Choice([0.0, 0.1])}
+    world = World(sweep_of(space=space, search={"sampler": "grid"}))
+    jobs = [world.launch() for _ in range(3)]
+    assert [job.stage for job in jobs if job] == ["pretrain"] * 3
+    for job in jobs:
+        assert job is not None
+        world.finish(job)
+    world.run(slots=3)
+    check_whole(world)
+    check_shared(world)
+
+
+def test_what_one_configuration_was_stopped_for_stops_no_other() -> None:
+    """The second is proposed when the shared pretraining was stopped at a rung, or is about to be."""
+    stop = {"rule": "median", "min_trials": 1}
+    known = [{"evals.good.lr": lr} for lr in (0.05, 0.0, 0.1)]
+    sweep = sweep_of(**TUNED, rungs=[0.5], stop=stop, known=known[1:], budget={"trials": 2})
+    world = World(sweep)
+    world.graph.verdicts._rungs[0].append([score({"method": {}, "seed": 0}, {"lr": 0.05})])  # of an earlier one
+    for stage in ("pretrain", "features", "evaluation"):
+        job = world.graph.next(lambda stage: stage != "evaluation" or len(world.launched) < 9)
+        assert job is not None
+        assert job.stage == stage
+        world.finish(job)
+    assert world.records.configurations[0].state == "pruned"
+    world.run()
+    check_whole(world)
+    assert [c.state for c in world.records.configurations.values()] == ["pruned", "complete"]
+    (trial,) = (trial for trial in world.records.trials.values() if trial.stage == "pretrain")
+    assert trial.status == "finished"
+    first = world.records.configurations[0].evaluations[trial.id]
+    assert set(first) == {5}, "what was stopped is not measured at the end"
+
+
+def test_a_pretraining_that_was_told_to_stop_goes_on_for_a_configuration_proposed_since() -> None:
+    world = World(sweep_of(**TUNED, rungs=[0.5], stop={"rule": "median"}, budget={"trials": 2}))
+    job = world.launch()
+    assert job is not None
+    world.graph.end(job, Outcome("stopped"))
+    (trial,) = (trial for trial in world.records.trials.values() if trial.stage == "pretrain")
+    assert trial.status == "waiting"
+    world.run()
+    check_whole(world)
+
+
+def test_an_evaluation_reads_the_result_that_its_own_configuration_has() -> None:
+    sweep = sweep_of(space={"evals.other.lr": Float(0.0, 0.1)}, search={"sampler": "random"}, budget={"trials": 3})
+    world = World(sweep, fake=Fake(sweep, inputs={"good": {"read": "other"}})).run(slots=3)
+    check_whole(world)
+    read = [job.payload["inputs"]["read"]["metrics"]["all/val/score"] for job in world.launched if job.name == "good"]
+    lrs = [configuration.params["evals.other.lr"] for configuration in world.records.configurations.values()]
+    assert read == [pytest.approx(score({"method": {}, "seed": 0}, {"lr": lr})) for lr in lrs]
+    for job in world.launched:
+        if job.name == "good":
+            assert world.records.trials[world.records.trials[job.trial].inputs["read"]].name == "other"
+
+
+def test_failed_evaluations_of_shared_pretrainings_can_be_tried_again() -> None:
+    def act(job: Job) -> Outcome | None:
+        return Outcome("error", "no") if job.name == "good" and job.payload["config"]["lr"] > 0.05 else None
+
+    sweep = sweep_of(**TUNED, known=[{"evals.good.lr": lr} for lr in (0.02, 0.08)], budget={"trials": 2}, retries=0)
+    world = World(sweep).run(act)
+    assert [c.state for c in world.records.configurations.values()] == ["complete", "failed"]
+    again = World(sweep, list(world.ledger))
+    assert again.graph.retry_failed() == 1
+    again.graph.start()
+    again.run()
+    check_shared(again)
+    assert [job.name for job in again.launched] == ["good"]
+    assert [c.state for c in again.records.configurations.values()] == ["complete", "complete"]
+
+
+def test_a_pretraining_of_another_sweep_serves_all_configurations() -> None:
+    sweep = sweep_of(**TUNED, budget={"trials": 3})
+    done = World(sweep).run()
+    more = sweep_of(**{**TUNED, "search": {"sampler": "random"}}, seed=0, budget={"trials": 6})
+    world = World(more, reuse=done.records).run()
+    check_whole(world)
+    check_shared(world)
+    assert Counter(job.stage for job in world.launched) == {"evaluation": 3}
+
+
+def test_a_ledger_of_before_says_of_all_evaluations_of_a_pretraining_that_they_judge_it() -> None:
+    world = World(sweep_of(budget={"trials": 2})).run()
+    old = [event for event in world.ledger if event["event"] != "evaluations"]
+    records = Records(world.records.directory, world.records.manifest)
+    for event in old:
+        records.apply({key: value for key, value in event.items() if key != "inputs"})
+    assert records.frame().equals(world.records.frame())
+    again = World(world.sweep, old).run()
+    assert again.launched == []
+    assert again.records.configurations == world.records.configurations
+
+
+def test_an_evaluation_of_two_configurations_depends_on_the_features_of_one() -> None:
+    space = {"evals.good.limit": Choice([5, 9])}
+    known = [{"evals.good.limit": limit} for limit in (5, 9)]
+    world = World(sweep_of(space=space, known=known, budget={"trials": 2}, retries=0))
+    pretraining = world.launch()
+    assert pretraining is not None
+    assert world.launch() is None
+    world.finish(pretraining)
+    first, second = world.launch(), world.launch()
+    assert first is not None and second is not None
+    assert first.stage == second.stage == "features", "each limit has its own"
+    world.finish(first)
+    jobs = {job.name: job for job in (world.launch(), world.launch()) if job}
+    world.graph.end(second, Outcome("error", "disk full"))
+    for job in jobs.values():
+        world.finish(job)
+    check_whole(world)
+    assert {job.name: world.records.trials[job.trial].status for job in jobs.values()} == {
+        "good": "finished", "other": "finished",
+    }  # fmt: skip
+    assert [c.state for c in world.records.configurations.values()] == ["complete", "failed"]
+
+
+def test_nothing_is_said_of_a_configuration_before_it_is_taken_up_whole() -> None:
+    """A kill between the failure of features and what depends on them; then an evaluation is added."""
+
+    def act(job: Job) -> Outcome | None:
+        return Outcome("error", "disk full") if job.stage == "features" else None
+
+    known = [{"evals.good.lr": lr} for lr in (0.02, 0.08)]
+    sweep = sweep_of(**TUNED, known=known, budget={"trials": 2}, retries=0)
+    world = World(sweep)
+    job = world.launch()
+    assert world.launch() is None
+    assert job is not None
+    world.finish(job)
+    features = world.launch()
+    assert features is not None
+    kept = len(world.ledger) + 1
+    world.finish(features, act)
+    evals = {"good": {}, "other": {}, "new": {}}
+    larger = sweep_of(**TUNED, known=known, budget={"trials": 2}, evals=evals, objectives=["max new/all/val/score"])
+    again = World(larger, world.ledger[:kept]).run()
+    check_whole(again)
+    assert {c.reason for c in again.records.configurations.values()} == {
+        "evaluation new failed: features it depends on failed: disk full"
+    }
