@@ -85,6 +85,9 @@ class Graph:
         for configuration in list(self.records.configurations.values()):
             for id_ in configuration.trials:
                 self._take_up(configuration, self.records.trials[id_])
+        for trial in list(self.records.trials.values()):
+            if trial.stage == "pretrain":
+                self._give_up_lost(trial)
         self._started = True  # what was said of evaluations may be out of date until then
         for configuration in list(self.records.configurations.values()):
             self._advance(configuration)
@@ -115,6 +118,7 @@ class Graph:
         if epoch in self.verdicts.milestones(trial.config):
             for owner in self._owners(trial):
                 self._evaluate(owner, trial, epoch)
+        self._give_up_lost(trial)
         self._collect(trial)
 
     def end(self, job: Job, outcome: Outcome) -> None:
@@ -132,6 +136,8 @@ class Graph:
             }
         )  # fmt: skip
         self._settled(trial)
+        if outcome.damaged:
+            self._give_up_lost(self._pretraining(trial))
 
     @property
     def done(self) -> bool:
@@ -201,6 +207,10 @@ class Graph:
                 if id_ not in self.records.trials:
                     self._create(id_, "pretrain", config["method"]["name"], config, configuration=configuration.number)
 
+    def _pretraining(self, trial: Trial) -> Trial:
+        """The one whose checkpoint a trial reads, or itself."""
+        return trial if trial.parent is None else self.records.trials[trial.parent]
+
     def _owners(self, trial: Trial) -> list[Configuration]:
         """The configurations that a trial belongs to."""
         return [self.records.configurations[number] for number in self.records.owners.get(trial.id, ())]
@@ -235,12 +245,12 @@ class Graph:
     def retry_failed(self) -> int:
         """Give failed trials their attempts again, and their configurations another verdict; how many trials.
 
-        Not those that diverged: they would again.
+        Not those that diverged: they would again; nor those whose checkpoint is gone and not made again.
         """
         failed = [
             trial
             for trial in self.records.trials.values()
-            if trial.status == "failed" and not trial.reason.startswith(DIVERGED)
+            if trial.status == "failed" and not trial.reason.startswith(DIVERGED) and not self._is_lost(trial)
         ]
         again = {trial.id for trial in failed} | {trial.parent for trial in failed}
         for trial in failed:
@@ -265,8 +275,8 @@ class Graph:
         if trial.stage == "pretrain":
             points = [[point.path, point.digest] for point in reversed(trial.checkpoints)]
             return {"config": trial.config, "checkpoints": points, "until": self._until(trial)}
-        assert trial.parent is not None and trial.epoch is not None
-        point = self._checkpoint_at(self.records.trials[trial.parent], trial.epoch)
+        assert trial.epoch is not None
+        point = self._checkpoint_at(self._pretraining(trial), trial.epoch)
         assert point is not None
         payload: dict[str, Any] = {"checkpoint": point.path, "digest": point.digest, "config": trial.config}
         if trial.stage == "evaluation":
@@ -280,8 +290,13 @@ class Graph:
 
     def _until(self, trial: Trial) -> int:
         """The epoch at which a pretraining must be judged next."""
-        reached = trial.checkpoint.epoch if trial.checkpoint else 0
+        reached = self._reached(trial)
         return next(epoch for epoch in self.verdicts.milestones(trial.config) if epoch > reached)
+
+    @staticmethod
+    def _reached(trial: Trial) -> int:
+        """The epoch of the last checkpoint of a pretraining, 0 without one."""
+        return trial.checkpoint.epoch if trial.checkpoint else 0
 
     @staticmethod
     def _checkpoint_at(trial: Trial, epoch: int) -> Checkpoint | None:
@@ -311,13 +326,14 @@ class Graph:
             self._nodes[place] = self.blueprint.evaluations(trial.config, configuration.params)
         if trial.status == "stopped" and configuration.state == "running":
             self.emit({"event": "retry", "id": trial.id})  # for others, which says nothing of this one
-        epochs = self.verdicts.milestones(trial.config)
-        if trial.status == "waiting" and trial.checkpoint is not None and trial.checkpoint.epoch == epochs[-1]:
+        epochs, known = self.verdicts.milestones(trial.config), configuration.evaluations.get(trial.id, {})
+        if trial.status == "waiting" and self._is_whole(trial):
             self.emit({"event": "end", "id": trial.id, "status": "finished"})  # the driver before died just here
         for epoch in epochs:
-            if self._checkpoint_at(trial, epoch) is not None or (trial.status == "finished" and epoch == epochs[-1]):
+            again = epoch > self._reached(trial) and epoch in known  # it was lost, and is made again
+            if again or self._checkpoint_at(trial, epoch) or (trial.status == "finished" and epoch == epochs[-1]):
                 self._evaluate(configuration, trial, epoch)
-        if trial.status == "finished" and self._is_missed(trial):
+        if trial.status in ("finished", "stopped") and self._is_missed(trial):
             self.emit({"event": "retry", "id": trial.id})  # its checkpoint was cleaned away, and is asked for again
         self._push(trial)
 
@@ -326,12 +342,12 @@ class Graph:
         if trial.status != "waiting" or trial.id in self.running:
             return False
         if trial.stage != "pretrain":
-            parent = self.records.trials[trial.parent or ""]
-            return not self._needs.get(trial.id) and self._checkpoint_at(parent, trial.epoch or 0) is not None
+            point = self._checkpoint_at(self._pretraining(trial), trial.epoch or 0)
+            return not self._needs.get(trial.id) and point is not None
         if not self._is_wanted(trial):
             return False
         owners = self._owners(trial)
-        reached = trial.checkpoint.epoch if trial.checkpoint else 0
+        reached = self._reached(trial)
         due = [epoch for epoch in self.verdicts.milestones(trial.config) if epoch <= reached]
         return all(any(owner.judged.get(epoch) == "go" for owner in owners) for epoch in due)
 
@@ -341,7 +357,7 @@ class Graph:
 
     def _is_missed(self, trial: Trial) -> bool:
         """Whether an evaluation waits for a checkpoint that was there and is gone."""
-        reached = trial.checkpoint.epoch if trial.checkpoint else 0
+        reached = self._reached(trial)
         return any(
             not self._is_over(child)
             for epoch, children in self._children[trial.id].items()
@@ -446,10 +462,14 @@ class Graph:
         """Whatever waited for this trial may go on, or must fail."""
         if trial.stage == "pretrain":
             self._push(trial)
+            self._give_up_lost(trial)
             for owner in self._owners(trial):
                 self._advance(owner)
             self._release_trial(trial)
             self._collect(trial)
+            return
+        if not trial.over and self._is_lost(trial):
+            self._give_up(trial)
             return
         if not trial.over:
             self._push(trial)
@@ -464,16 +484,35 @@ class Graph:
                 self._push(child)
         for owner in self._owners(trial):
             self._advance(owner)
-        self._collect(self.records.trials[trial.parent or ""])
+        self._collect(self._pretraining(trial))
 
     def _lose_checkpoint(self, trial: Trial, path: str, reason: str) -> None:
-        """A damaged checkpoint is forgotten; its pretraining goes on from the one before."""
-        owner = trial if trial.stage == "pretrain" else self.records.trials[trial.parent or ""]
+        """A damaged checkpoint is forgotten; was it the last, its pretraining goes on from the one before."""
+        owner = self._pretraining(trial)
         if any(point.path == path for point in owner.checkpoints):
             self.emit({"event": "drop_checkpoint", "id": owner.id, "path": path, "reason": reason})
             self.emit({"event": "warning", "kind": f"checkpoint {path}", "text": f"{path} was damaged and is not used"})
         if owner is not trial:
             self._push(owner)
+
+    def _is_lost(self, trial: Trial) -> bool:
+        """Whether what a trial reads is gone for good: its checkpoint was lost, and training is past it."""
+        if trial.stage == "pretrain":
+            return False
+        parent, epoch = self._pretraining(trial), trial.epoch or 0
+        return self._reached(parent) > epoch and self._checkpoint_at(parent, epoch) is None
+
+    def _give_up_lost(self, trial: Trial) -> None:
+        """End what waits for a checkpoint of a pretraining that is gone for good: nobody would ever make it again."""
+        for child in self.records.children_of(trial.id):
+            never = trial.status == "failed" and self._checkpoint_at(trial, child.epoch or 0) is None
+            if child.status == "waiting" and (never or self._is_lost(child)):
+                self._give_up(child)
+
+    def _give_up(self, trial: Trial) -> None:
+        reason = f"checkpoint of epoch {trial.epoch} was damaged"
+        self.emit({"event": "end", "id": trial.id, "status": "failed", "reason": reason})
+        self._settled(trial)
 
     def _advance(self, configuration: Configuration) -> None:
         """Say what can be said of a configuration now, and do what follows from it."""

@@ -158,7 +158,7 @@ class Records:
         self.finished = False
         self._up = 0.0
         self._revision = ""
-        self._evaluations: dict[str, list[Trial]] = {}  # by pretraining, so that a frame of n trials takes n steps
+        self._children: dict[str, list[Trial]] = {}  # of a pretraining, so that a frame of n trials takes n steps
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -177,9 +177,13 @@ class Records:
         objectives: list[dict[str, str]] = self.spec["objectives"]
         return objectives
 
+    def children_of(self, trial: str) -> list[Trial]:
+        """The features and evaluations of all checkpoints of a pretraining, in the order in which they were made."""
+        return self._children.get(trial, [])
+
     def evaluations_of(self, trial: str, epoch: int | None = None, configuration: int | None = None) -> list[Trial]:
         """The evaluation trials of a pretraining trial (of its checkpoint of `epoch`) (that judge a configuration)."""
-        children = self._evaluations.get(trial, [])
+        children = [child for child in self.children_of(trial) if child.stage == "evaluation"]
         if configuration is not None:  # in a ledger of an older version it says not which: all of them
             judges = self.configurations[configuration].evaluations.get(trial)
             ids = None if judges is None else [id_ for at in judges.values() for id_ in at.values()]
@@ -299,8 +303,8 @@ class Records:
     def _on_trial(self, event: Event) -> None:
         known = {"id", "stage", "name", "config", "parent", "epoch", "inputs", "configuration", "origin"}
         trial = self.trials[event["id"]] = Trial(**{key: event[key] for key in known if key in event})
-        if trial.stage == "evaluation" and trial.parent is not None:
-            self._evaluations.setdefault(trial.parent, []).append(trial)
+        if trial.parent is not None:
+            self._children.setdefault(trial.parent, []).append(trial)
 
     def _on_start(self, event: Event) -> None:
         trial = self.trials[event["id"]]
@@ -317,8 +321,9 @@ class Records:
 
     def _on_drop_checkpoint(self, event: Event) -> None:
         trial = self.trials[event["id"]]
+        last = trial.checkpoint
         trial.checkpoints = [kept for kept in trial.checkpoints if kept.path != event["path"]]
-        if event.get("reason"):
+        if event.get("reason") and last is not None and last.path == event["path"]:  # it must be trained again
             trial.reason = event["reason"]
             trial.status = "waiting" if trial.status != "running" else trial.status
 

@@ -152,6 +152,39 @@ def test_a_damaged_checkpoint_sends_the_pretraining_back_to_the_one_before() -> 
     assert any("damaged" in text for text in world.records.warnings.values())
 
 
+def test_a_damaged_checkpoint_is_made_again_by_the_next_driver_too() -> None:
+    world = World(sweep_of(budget={"trials": 1})).run()
+    again = World(sweep_of(budget={"trials": 1}, evals={"good": {}, "other": {}, "new": {}}), list(world.ledger))
+    job = again.launch()
+    assert job is not None and job.name == "new"
+    path = job.payload["checkpoint"]
+    again.graph.end(job, Outcome("corrupt", f"{path}: damaged checkpoint", damaged=(path,)))
+    third = World(again.sweep, list(again.ledger)).run()
+    check_whole(third)
+    assert [job.name for job in third.launched] == ["fake", "new"]
+    assert {trial.status for trial in third.records.trials.values()} == {"finished"}
+
+
+def test_what_waits_for_a_checkpoint_that_cannot_be_made_again_fails_and_can_be_tried_again() -> None:
+    world = World(sweep_of(budget={"trials": 1}, retries=0))
+    job = world.launch()
+    assert job is not None
+    world.finish(job)
+    features = world.launch()
+    assert features is not None
+    path = features.payload["checkpoint"]
+    world.graph.end(features, Outcome("lost", f"{path}: damaged checkpoint", damaged=(path,)))
+    world.run(lambda job: Outcome("error", "out of memory"))
+    check_whole(world)
+    assert {trial.status for trial in world.records.trials.values()} == {"failed"}
+    again = World(world.sweep, list(world.ledger))
+    assert again.graph.retry_failed() == 4
+    again.graph.start()
+    again.run()
+    assert {trial.status for trial in again.records.trials.values()} == {"finished"}
+    assert again.records.configurations[0].state == "complete"
+
+
 def test_checkpoints_that_nothing_needs_are_given_up() -> None:
     world = World(sweep_of(budget={"trials": 1}))
     job = world.launch()

@@ -54,7 +54,7 @@ def test_whatever_the_order_and_however_often_the_driver_is_killed(
     for _ in range(5000):
         if world.graph.done:
             break
-        action = draw.choice(["launch", "launch", "finish", "finish", "kill", "die", "point"])
+        action = draw.choice(["launch", "launch", "finish", "finish", "kill", "die", "point", "damage"])
         if action == "launch" and len(flying) < 3 and (job := world.launch()):
             flying.append(job)
         elif action == "kill":
@@ -64,6 +64,9 @@ def test_whatever_the_order_and_however_often_the_driver_is_killed(
             job = flying.pop(draw.randrange(len(flying)))
             ended = outcome(world, job, died=action == "die")
             world.finish(job, lambda job, ended=ended: ended)
+        elif flying and action == "damage":
+            job = flying.pop(draw.randrange(len(flying)))
+            world.graph.end(job, damaged(job, draw))
         elif flying and action == "point":
             job = draw.choice(flying)
             reached = world.records.trials[job.trial].checkpoint
@@ -87,3 +90,12 @@ def outcome(world: World, job: Job, died: bool) -> Outcome | None:
     if died:
         return Outcome("died", "killed")
     return Outcome("stopped") if job.trial in world.graph.stops else None
+
+
+def damaged(job: Job, draw: random.Random) -> Outcome:
+    """A job finds that a checkpoint it was to read is damaged."""
+    if job.stage != "pretrain":
+        path = job.payload["checkpoint"]
+        return Outcome("corrupt", f"{path}: damaged checkpoint", damaged=(path,))
+    paths = [path for path, _ in job.payload["checkpoints"]]
+    return Outcome("died", "killed", damaged=tuple(paths[: draw.randint(0, len(paths))]))

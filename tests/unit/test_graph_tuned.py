@@ -205,3 +205,88 @@ def test_nothing_is_said_of_a_configuration_before_it_is_taken_up_whole() -> Non
     assert {c.reason for c in again.records.configurations.values()} == {
         "evaluation new failed: features it depends on failed: disk full"
     }
+
+
+def past_a_rung(damaged_after: bool) -> tuple[World, Job]:
+    """Two configurations of one pretraining, which the first sent past its rung; the other's features report damage."""
+    known = [{"evals.good.limit": limit} for limit in (5, 9)]
+    space = {"evals.good.limit": Choice([5, 9])}
+    sweep = sweep_of(space=space, known=known, rungs=[0.5], stop={"rule": "median"}, budget={"trials": 2})
+    world = World(sweep)
+    pretraining = world.launch()
+    assert world.launch() is None and pretraining is not None
+    world.finish(pretraining)
+    first, second = world.launch(), world.launch()
+    assert first is not None and second is not None
+    assert (first.stage, second.stage) == ("features", "features")
+    world.finish(first)
+    judge, further = world.launch(), None
+    assert judge is not None
+    world.finish(judge)
+    further = world.launch()
+    assert further is not None
+    assert (further.stage, further.payload["until"]) == ("pretrain", 10)
+    if damaged_after:
+        world.finish(further)
+    path = second.payload["checkpoint"]
+    world.graph.end(second, Outcome("corrupt", f"{path}: damaged checkpoint", damaged=(path,)))
+    if not damaged_after:
+        world.finish(further)
+    return world, second
+
+
+@pytest.mark.parametrize("damaged_after", [False, True])
+def test_a_damaged_rung_that_training_is_past_holds_no_configuration_up(damaged_after: bool) -> None:
+    world, features = past_a_rung(damaged_after)
+    assert world.records.trials[features.trial].status == "failed"
+    assert world.records.trials[features.trial].reason == "checkpoint of epoch 5 was damaged"
+    (trial,) = (trial for trial in world.records.trials.values() if trial.stage == "pretrain")
+    assert (trial.status, trial.reason) == ("finished", "")
+    world.run()
+    check_whole(world)
+    assert [c.state for c in world.records.configurations.values()] == ["complete", "complete"]
+    again = World(world.sweep, list(world.ledger))
+    assert again.graph.retry_failed() == 0, "there is nothing to read any more"
+    again.graph.start()
+    assert again.run().launched == []
+    check_whole(again)
+
+
+@pytest.mark.parametrize("damaged_after", [False, True])
+def test_a_sweep_that_was_held_up_by_a_damaged_rung_goes_on(damaged_after: bool) -> None:
+    """As an earlier version left it: nothing was said of what waits for the checkpoint."""
+    world, _ = past_a_rung(damaged_after)
+    lost = "checkpoint of epoch 5 was damaged"
+    held = [event for event in world.ledger if lost not in event.get("reason", "")]
+    held = [event for event in held if (event["event"], event.get("number")) != ("verdict", 1)]
+    again = World(world.sweep, held).run()
+    check_whole(again)
+    assert [c.state for c in again.records.configurations.values()] == ["complete", "complete"]
+
+
+def test_an_evaluation_that_fails_on_a_checkpoint_lost_meanwhile_is_not_tried_again() -> None:
+    """It had read the checkpoint before another one found the damage."""
+    sweep = sweep_of(
+        **TUNED, known=[{"evals.good.lr": lr} for lr in (0.01, 0.02, 0.03)], rungs=[0.5], stop={"rule": "median"},
+        budget={"trials": 3},
+    )  # fmt: skip
+    world = World(sweep)
+    for stage in ("pretrain", "features"):
+        job = world.launch()
+        assert job is not None and job.stage == stage
+        if stage == "pretrain":
+            assert world.launch() is None
+        world.finish(job)
+    first, second, third = world.launch(), world.launch(), world.launch()
+    assert first is not None and second is not None and third is not None
+    world.finish(first)
+    further = world.launch()
+    assert further is not None and further.stage == "pretrain"
+    world.finish(further)
+    path = second.payload["checkpoint"]
+    world.graph.end(second, Outcome("corrupt", f"{path}: damaged checkpoint", damaged=(path,)))
+    assert world.records.trials[third.trial].status == "running"
+    world.graph.end(third, Outcome("died", "killed"))
+    world.run()
+    check_whole(world)
+    assert {c.state for c in world.records.configurations.values()} == {"complete"}
