@@ -142,8 +142,11 @@ class Graph:
     @property
     def done(self) -> bool:
         """Whether nothing runs, nothing is ready and nothing new will be proposed."""
-        ready = any(self._may_run(self.records.trials[id_]) for heap in self._ready.values() for _, _, id_ in heap)
-        return not self.running and not ready and not self._may_propose()
+        return not self.running and not self._has_ready() and not self._may_propose()
+
+    def _has_ready(self) -> bool:
+        """Whether anything could run, were there room for it."""
+        return any(self._may_run(self.records.trials[id_]) for heap in self._ready.values() for _, _, id_ in heap)
 
     # -- proposing -----------------------------------------------------------------------------------------------
 
@@ -163,16 +166,20 @@ class Graph:
         return spent < budget.device_hours * 3600
 
     def _is_ahead(self) -> bool:
-        """Whether so many configurations wait for a pretraining in the air for another one that more would not help.
+        """Whether so many configurations wait for pretrainings of others, in the air or to be, that more would not help.
 
         They would be proposed without what the first of them teach, and no budget could end them.
         """
-        if not self.running:
+        if not self.running and not self._has_ready():
             return False
-        running = (c for c in self.records.configurations.values() if c.state == "running")
-        firsts = ((c.number, self.records.trials[c.trials[0]]) for c in running)
-        waiting = sum(not trial.over and trial.configuration != number for number, trial in firsts)
-        return waiting >= self.sweep.search.startup
+        return sum(self._is_waiting(c) for c in self.records.configurations.values()) >= self.sweep.search.startup
+
+    def _is_waiting(self, configuration: Configuration) -> bool:
+        """Whether a pretraining of another configuration, of any seed, must come to its end first."""
+        if configuration.state != "running":
+            return False
+        trials = (self.records.trials[id_] for id_ in configuration.trials)
+        return any(not trial.over and trial.configuration != configuration.number for trial in trials)
 
     def _proposed_stage(self) -> Stage:
         """What the next configuration needs room for; where evaluations alone are searched, only the first trains."""

@@ -36,18 +36,35 @@ def test_a_shared_checkpoint_stays_while_anything_may_be_measured_on_it() -> Non
     assert world.graph.deletions == []
 
 
-def test_few_configurations_wait_for_a_pretraining_of_another_one() -> None:
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_few_configurations_wait_for_a_pretraining_of_another_one(seeds: int) -> None:
     """Else all would be proposed before the first is measured, and no budget could end the search."""
+    world = World(sweep_of(**TUNED, seeds=seeds, budget={"trials": 50}))
+    jobs = [world.launch() for _ in range(seeds)]
+    assert world.launch() is None
+    assert len(world.records.configurations) == 3, "the first, and as many as `startup` says"
+    for job in jobs:  # features of the first seeds are there while the others still train
+        assert job is not None and job.stage == "pretrain"
+        world.finish(job)
+        features = world.launch()
+        assert features is not None and features.stage == "features"
+        world.finish(features)
+        assert len(world.records.configurations) == 3
+        while job is not jobs[-1] and (more := world.launch()):
+            world.finish(more)
+        assert len(world.records.configurations) == 3
+    world.run(slots=2)
+    check_whole(world)
+
+
+def test_configurations_wait_for_a_pretraining_that_finds_no_place() -> None:
+    """The machine with its device is gone: there is room for evaluations alone, and nothing to evaluate."""
     world = World(sweep_of(**TUNED, budget={"trials": 50}))
     job = world.launch()
     assert job is not None
-    assert world.launch() is None
-    assert len(world.records.configurations) == 3, "the first, and as many as `startup` says"
-    world.finish(job)
-    features = world.launch()
-    assert features is not None
-    world.finish(features)
-    assert len(world.records.configurations) == 3
+    world.graph.end(job, Outcome("lost", "its node is gone"))
+    assert world.graph.next(lambda stage: stage != "pretrain") is None
+    assert len(world.records.configurations) <= 3
     world.run(slots=2)
     check_whole(world)
 
