@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from datasets.config import ConfigError
 from sweep.jobs import DIVERGED, Blueprint, Job, Node, Outcome
 from sweep.ledger import Event
 from sweep.records import Checkpoint, Configuration, Records, Stage, Trial
@@ -166,7 +167,7 @@ class Graph:
         return spent < budget.device_hours * 3600
 
     def _is_ahead(self) -> bool:
-        """Whether so many configurations wait for pretrainings of others, in the air or to be, that more would not help.
+        """Whether so many configurations wait for the pretrainings of others that more of them would not help.
 
         They would be proposed without what the first of them teach, and no budget could end them.
         """
@@ -183,7 +184,7 @@ class Graph:
 
     def _proposed_stage(self) -> Stage:
         """What the next configuration needs room for; where evaluations alone are searched, only the first trains."""
-        return "evaluation" if self.records.configurations and not pretrained(self.sweep.space) else "pretrain"
+        return "evaluation" if self.records.trials and not pretrained(self.sweep.space) else "pretrain"
 
     def _devices(self, stage: str) -> float:
         resources = self.sweep.resources
@@ -196,8 +197,10 @@ class Graph:
         if proposed is None:
             self.closed = True
             return
-        ids = [id_ for id_, _ in self._pretrainings(proposed.params)]
-        self.emit({"event": "configuration", "number": number, "trials": ids, **proposed._asdict()})
+        refusal = self.blueprint.refusal(proposed.params)  # of the sampler's choice, which cannot know
+        ids = [] if refusal else [id_ for id_, _ in self._pretrainings(proposed.params)]
+        said = {"reason": refusal} if refusal else {}
+        self.emit({"event": "configuration", "number": number, "trials": ids, **proposed._asdict(), **said})
         configuration = self.records.configurations[number]
         self._own(configuration)
         for id_ in ids:
@@ -330,7 +333,11 @@ class Graph:
         """Bring the place of a configuration's pretraining in the graph up to date with its records."""
         place = configuration.number, trial.id
         if place not in self._nodes:
-            self._nodes[place] = self.blueprint.evaluations(trial.config, configuration.params)
+            try:
+                self._nodes[place] = self.blueprint.evaluations(trial.config, configuration.params)
+            except ConfigError as error:  # one that was begun when nobody refused it yet
+                self.verdicts.refused[configuration.number] = str(error)
+                return
         if trial.status == "stopped" and configuration.state == "running":
             self.emit({"event": "retry", "id": trial.id})  # for others, which says nothing of this one
         epochs, known = self.verdicts.milestones(trial.config), configuration.evaluations.get(trial.id, {})
@@ -374,6 +381,8 @@ class Graph:
 
     def _evaluate(self, configuration: Configuration, trial: Trial, epoch: int) -> None:
         """Create what judges a checkpoint for a configuration (only what the objectives need before the end)."""
+        if configuration.number in self.verdicts.refused:
+            return
         known = configuration.evaluations.get(trial.id, {}).get(epoch)
         if known is None and any(said == "stop" and at < epoch for at, said in configuration.judged.items()):
             return  # the pretraining goes on for another one

@@ -108,7 +108,8 @@ class Configuration:
     Attributes:
         params: name in the space -> value (only the sampled ones).
         source: "known" | "enqueued" | "warm" | "sampler". notes: what the sampler keeps on it.
-        trials: pretraining ids, one per seed. Other configurations may have the same ones.
+        trials: pretraining ids, one per seed. Other configurations may have the same ones. None where an option
+            refuses its value, which `reason` says.
         evaluations: what judges it: pretraining -> epoch -> evaluation's key -> trial.
         rungs: epoch -> objective values, means over seeds.
         values: final objective values, in the order of the sweep's objectives; [] while there are none.
@@ -283,6 +284,7 @@ class Records:
             source=event["source"],
             trials=event["trials"],
             notes=event.get("notes", {}),
+            reason=event.get("reason", ""),
         )
         for id_ in event["trials"]:
             self._own(id_, event["number"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from datasets.config import ConfigError
 from sweep.graph import Graph
 from sweep.jobs import Job, Node, Outcome
 from sweep.ledger import Event
@@ -35,14 +36,23 @@ def sweep_of(**changes: Any) -> Sweep:
 class Fake:
     """A blueprint of pretrainings of `epochs` epochs with the evaluations of the sweep."""
 
-    def __init__(self, sweep: Sweep, epochs: int = 10, inputs: Mapping[str, dict[str, str]] | None = None) -> None:
-        self.sweep, self.epochs, self.inputs = sweep, epochs, inputs or {}
+    def __init__(
+        self, sweep: Sweep, epochs: int = 10, inputs: Mapping[str, dict[str, str]] | None = None,
+        refuses: Callable[[Mapping[str, Any]], bool] = lambda params: False,
+    ) -> None:  # fmt: skip
+        """`refuses`: whether an option of an evaluation refuses its value at a point."""
+        self.sweep, self.epochs, self.inputs, self.refuses = sweep, epochs, inputs or {}, refuses
+
+    def refusal(self, params: dict[str, Any]) -> str:
+        return "evals.good: must be odd" if self.refuses(params) else ""
 
     def pretraining(self, params: dict[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
         config = {"method": {"name": "fake", **pretrained(params)}, "train": {"epochs": self.epochs}, "seed": seed}
         return digest(config), config
 
     def evaluations(self, config: dict[str, Any], params: dict[str, Any]) -> list[Node]:
+        if self.refuses(params):
+            raise ConfigError(self.refusal(params))
         nodes: dict[str, Node] = {}
         for key in self.sweep.evals:
             options = {name.split(".")[2]: value for name, value in params.items() if name.startswith(f"evals.{key}.")}
@@ -142,7 +152,7 @@ def check_whole(world: World) -> None:
 def check_shared(world: World) -> None:
     """Configurations that differ in options of evaluations alone have one pretraining, and each its own values."""
     records, trials = world.records, world.records.trials
-    points = {str(sorted(pretrained(c.params).items())) for c in records.configurations.values()}
+    points = {str(sorted(pretrained(c.params).items())) for c in records.configurations.values() if c.trials}
     assert sum(t.stage == "pretrain" for t in trials.values()) == len(points) * world.sweep.seeds
     for configuration in records.configurations.values():
         if configuration.state == "complete":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from graphs import Fake, World, check_shared, check_whole, sweep_of, told
@@ -40,6 +41,10 @@ def tuned_at_random(draw: random.Random) -> Sweep:
 KIND = {"evals.good.kind": "b"}
 
 
+def refused(params: Mapping[str, Any]) -> bool:
+    return 0.03 < params.get("evals.good.lr", 0.0) < 0.06
+
+
 @pytest.mark.parametrize("kind", [sweep_at_random, tuned_at_random])
 @pytest.mark.parametrize("seed", range(100))
 def test_whatever_the_order_and_however_often_the_driver_is_killed(
@@ -48,7 +53,11 @@ def test_whatever_the_order_and_however_often_the_driver_is_killed(
     """Random completion order, random failures, random kills: all is there once, and equal to the undisturbed run."""
     draw = random.Random(seed)
     sweep = kind(draw)
-    fake = Fake(sweep, inputs=draw.choice([{}, {"good": {"read": "other"}}]))
+    fake = Fake(
+        sweep,
+        inputs=draw.choice([{}, {"good": {"read": "other"}}]),
+        refuses=draw.choice([lambda params: False, refused]),
+    )
     world = World(sweep, fake=fake)
     flying: list[Job] = []
     for _ in range(5000):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from graphs import Fake, World, check_shared, check_whole, score, sweep_of
+from graphs import Fake, World, check_shared, check_whole, score, sweep_of, told
 
 from sweep.jobs import Job, Outcome
 from sweep.records import Records
@@ -307,3 +308,57 @@ def test_an_evaluation_that_fails_on_a_checkpoint_lost_meanwhile_is_not_tried_ag
     world.run()
     check_whole(world)
     assert {c.state for c in world.records.configurations.values()} == {"complete"}
+
+
+def refused_above(bound: float) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda params: params["evals.good.lr"] > bound
+
+
+def test_a_point_that_an_option_refuses_is_told_as_infeasible_and_trains_nothing() -> None:
+    sweep = sweep_of(**TUNED, known=[{"evals.good.lr": lr} for lr in (0.09, 0.01)], budget={"trials": 8})
+    world = World(sweep, fake=Fake(sweep, refuses=refused_above(0.05))).run(slots=2)
+    check_whole(world)
+    check_shared(world)
+    configurations = world.records.configurations
+    refused = {c.number for c in configurations.values() if c.params["evals.good.lr"] > 0.05}
+    assert 0 in refused and 2 <= len(refused) < 8
+    for number, configuration in configurations.items():
+        assert configuration.state == ("pruned" if number in refused else "complete")
+        assert (configuration.trials == []) == (number in refused)
+        assert configuration.reason == ("evals.good: must be odd" if number in refused else "")
+    study = world.graph.proposals.study.trials
+    assert [trial.constraints for trial in study] == [{"collapse": 1.0} if n in refused else {} for n in configurations]
+    again = World(sweep, list(world.ledger), Fake(sweep, refuses=refused_above(0.05)))
+    assert again.graph.done
+    assert again.records.configurations == configurations
+
+
+def test_a_kill_before_a_refused_point_is_told_changes_nothing() -> None:
+    sweep = sweep_of(**TUNED, known=[{"evals.good.lr": 0.09}], budget={"trials": 2})
+    fake = Fake(sweep, refuses=refused_above(0.05))
+    world = World(sweep, fake=fake).run()
+    proposed = next(at for at, event in enumerate(world.ledger) if event["event"] == "configuration")
+    again = World(sweep, world.ledger[: proposed + 1], fake).run()
+    check_whole(again)
+    assert told(again) == told(world)
+
+
+def test_a_first_point_that_is_refused_leaves_the_training_to_the_next() -> None:
+    sweep = sweep_of(**TUNED, known=[{"evals.good.lr": lr} for lr in (0.09, 0.01)], budget={"trials": 2})
+    world = World(sweep, fake=Fake(sweep, refuses=refused_above(0.05)))
+    assert world.graph.next(lambda stage: stage == "evaluation") is None
+    assert [c.trials for c in world.records.configurations.values()] in ([], [[]])
+    world.run()
+    check_whole(world)
+
+
+def test_what_is_refused_since_it_was_begun_is_told_and_the_others_go_on() -> None:
+    """An evaluation of a newer version is stricter, or an older one did not ask."""
+    sweep = sweep_of(**TUNED, known=[{"evals.good.lr": lr} for lr in (0.09, 0.01, 0.08)], budget={"trials": 3})
+    world = World(sweep)
+    job = world.launch()
+    assert world.launch() is None and job is not None
+    again = World(sweep, list(world.ledger), Fake(sweep, refuses=refused_above(0.05))).run()
+    check_whole(again)
+    assert [c.state for c in again.records.configurations.values()] == ["pruned", "complete", "pruned"]
+    assert again.records.configurations[0].reason == "evals.good: must be odd"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import field_validator
 
 from datasets.base import DataError
 from datasets.config import ConfigError
@@ -14,6 +15,7 @@ from sweep.plan import Plan, requirement
 from sweep.space import Choice, Float
 from sweep.spec import Sweep, build, with_settings
 from trainables.core.config import resolve
+from trainables.evals import knn
 from trainables.evals.base import Needs
 
 POINT = {"method.lambda": 10.0, "method.bins": 8, "method.kappa": 3.0}
@@ -186,6 +188,52 @@ def test_objectives_must_be_there_whatever_the_options() -> None:
         Plan(build({**values, "space": parts}, "test"), None)
     both = Plan(build({**values, "space": {"evals.knn.parts": {"choice": [["*"], ["all", "group"]]}}}, "test"), None)
     assert {"knn/all/val/top1", "knn/group/val/top1"} <= both.metrics
+
+
+class OddNeighbours(knn.Config):
+    """Options of `knn` that refuse what lies between the ends of a range."""
+
+    @field_validator("k")
+    @classmethod
+    def _odd(cls, k: int) -> int:
+        if k % 2 == 0:
+            raise ValueError("must be odd")
+        return k
+
+
+PROBES = {"evals.linear.probe": {"choice": ["logistic", "mlp"]}, "evals.linear.bias": {"choice": [True, False]}}
+SWEEPS: dict[str, Any] = {**SWEEP, "known": [], "objectives": ["max knn/all/val/top1"]}
+
+
+def test_of_a_small_space_every_point_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "Config", OddNeighbours)
+    odd = {"space": {"evals.knn.k": {"int": [1, 9], "step": 2}}}
+    Plan(build({**SWEEPS, **odd}, "test"), None)
+    Plan(build({**SWEEPS, **odd, "search": {"sampler": "grid"}}, "test"), None)
+    with pytest.raises(ConfigError, match=r"evals.knn.k: must be odd.*\(at evals.knn.k=2\)"):
+        Plan(build({**SWEEPS, "space": {"evals.knn.k": {"int": [1, 9]}}}, "test"), None)
+    Plan(build({**SWEEPS, "space": {"evals.knn.k": {"int": [1, 9]}}, "search": {"sampler": "grid"}}, "test"), None)
+    both = {**SWEEPS, "space": PROBES, "objectives": ["max linear/all/val/top1"]}
+    with pytest.raises(ConfigError, match=r"everywhere: .*the mlp has intercepts \(at .*probe=mlp, .*bias=False\)"):
+        Plan(build(both, "test"), None)
+
+
+def test_a_point_between_those_that_were_checked_may_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "Config", OddNeighbours)
+    space = {"evals.knn.k": {"int": [1, 101]}, **PROBES}
+    plan = Plan(build({**SWEEPS, "space": space}, "test"), None)
+    point = {"evals.knn.k": 3, "evals.linear.probe": "logistic", "evals.linear.bias": False}
+    assert plan.refusal(point) == ""
+    assert plan.refusal({**point, "evals.knn.k": 4}).startswith("evals.knn.k: must be odd")
+    mlp = {**point, "evals.linear.probe": "mlp"}
+    assert plan.refusal(mlp) == "", "no objective is measured by it"
+    keys = [node.key for node in plan.evaluations(plan.pretraining(mlp, 0)[1], mlp)]
+    assert "linear" not in keys and "knn" in keys
+    judged = Plan(build({**SWEEPS, "space": space, "objectives": ["max linear/all/val/top1"]}, "test"), None)
+    assert "the mlp has intercepts (at evals.knn.k=3, " in judged.refusal(mlp)
+    bins = Plan(small(**{"space.method.bins": {"int": [4, 8]}, "known": []}), None)
+    assert "7 bins" in bins.refusal({**POINT, "method.bins": 7})
+    assert bins.refusal(POINT) == ""
 
 
 EDITS = {
