@@ -184,11 +184,13 @@ class Records:
 
     def evaluations_of(self, trial: str, epoch: int | None = None, configuration: int | None = None) -> list[Trial]:
         """The evaluation trials of a pretraining trial (of its checkpoint of `epoch`) (that judge a configuration)."""
-        children = [child for child in self.children_of(trial) if child.stage == "evaluation"]
-        if configuration is not None:  # in a ledger of an older version it says not which: all of them
-            judges = self.configurations[configuration].evaluations.get(trial)
-            ids = None if judges is None else [id_ for at in judges.values() for id_ in at.values()]
-            children = children if ids is None else [self.trials[id_] for id_ in ids if id_ in self.trials]
+        owners = (self.configurations[number] for number in self.owners.get(trial, ()))
+        if configuration is not None and any(trial in owner.evaluations for owner in owners):
+            judges = self.configurations[configuration].evaluations.get(trial, {})
+            ids = [id_ for at in judges.values() for id_ in at.values()]
+            children = [self.trials[id_] for id_ in ids if id_ in self.trials]
+        else:  # a ledger of an older version does not say which judge a configuration: all of them
+            children = [child for child in self.children_of(trial) if child.stage == "evaluation"]
         return [child for child in children if epoch in (None, child.epoch)]
 
     def final_metrics(self, trial: str, configuration: int | None = None) -> dict[str, float]:
