@@ -86,14 +86,16 @@ class Graph:
         for configuration in list(self.records.configurations.values()):
             for id_ in configuration.trials:
                 self._take_up(configuration, self.records.trials[id_])
-        for trial in list(self.records.trials.values()):
-            if trial.stage == "pretrain":
-                self._give_up_lost(trial)
+        pretrainings = [trial for trial in self.records.trials.values() if trial.stage == "pretrain"]
+        for trial in pretrainings:
+            self._give_up_lost(trial)
         self._started = True  # what was said of evaluations may be out of date until then
         for configuration in list(self.records.configurations.values()):
             self._advance(configuration)
             if configuration.state != "running":
                 self._release(configuration)  # the driver before may have died between telling and stopping
+        for trial in pretrainings:
+            self._collect(trial)
 
     def enqueue(self, points: Iterable[dict[str, Any]]) -> None:
         """Configurations given by hand, tried before the sampler's next."""
@@ -561,6 +563,8 @@ class Graph:
 
         The one before the last stays until all evaluations are over: the last could turn out to be damaged.
         """
+        if not self._started:
+            return  # not all configurations have said yet what they need
         milestones = self.verdicts.milestones(trial.config)
         last = self._children[trial.id].get(milestones[-1], ())
         settled = trial.status in ("failed", "stopped") or (trial.over and all(self._is_over(id_) for id_ in last))

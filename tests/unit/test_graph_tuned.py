@@ -362,3 +362,54 @@ def test_what_is_refused_since_it_was_begun_is_told_and_the_others_go_on() -> No
     check_whole(again)
     assert [c.state for c in again.records.configurations.values()] == ["pruned", "complete", "pruned"]
     assert again.records.configurations[0].reason == "evals.good: must be odd"
+
+
+def test_a_configuration_without_results_shows_none_of_another_one() -> None:
+    """It was proposed while its pretraining, which the first one has measured at a rung, goes on."""
+    known = [{"evals.good.lr": lr} for lr in (0.02, 0.08)]
+    sweep = sweep_of(**TUNED, known=known, rungs=[0.5], stop={"rule": "median"}, budget={"trials": 1})
+    world = World(sweep)
+    for _ in range(3):
+        job = world.launch()
+        assert job is not None
+        world.finish(job)
+    assert job.name == "good"
+    more = World(sweep_of(**{**sweep.dump(), "budget": {"trials": 2}}), list(world.ledger))
+    job = more.launch()
+    assert job is not None and job.stage == "pretrain"
+    more.emit({"event": "configuration", "number": 1, "trials": [job.trial], "params": known[1], "source": "known"})
+    (first, second) = more.records.frame().to_dict("records")
+    assert first["good/all/val/score"] == pytest.approx(score({"method": {}, "seed": 0}, {"lr": 0.02}))
+    assert second["good/all/val/score"] != second["good/all/val/score"], "nan"
+    assert more.records.evaluations_of(job.trial, None, 1) == []
+    assert more.records.final_metrics(job.trial, 1) == {}
+
+
+def test_a_driver_that_takes_up_half_a_failure_keeps_what_others_need() -> None:
+    """A kill between the failure of features and the evaluation that reads them, of the first of two configurations."""
+    known = [{"evals.good.limit": limit} for limit in (5, 9)]
+    space = {"evals.good.limit": Choice([5, 9])}
+    sweep = sweep_of(
+        space=space, known=known, rungs=[0.5], stop={"rule": "median"}, budget={"trials": 2}, retries=0
+    )
+    world = World(sweep)
+    pretraining = world.launch()
+    assert world.launch() is None and pretraining is not None
+    world.write_checkpoint(pretraining, 5)
+    first, second = world.graph.next(), world.graph.next()
+    assert first is not None and second is not None
+    assert (first.stage, second.stage) == ("features", "features")
+    world.write_checkpoint(pretraining, 7)
+    world.write_checkpoint(pretraining, 8)
+    at = len(world.ledger)
+    world.graph.end(first, Outcome("error", "disk full"))
+    assert world.ledger[at]["id"] == first.trial and world.ledger[at]["status"] == "failed"
+    again = World(sweep, world.ledger[: at + 1])
+    (trial,) = (trial for trial in again.records.trials.values() if trial.stage == "pretrain")
+    assert 5 in [point.epoch for point in trial.checkpoints], "the second configuration is measured there"
+    assert again.graph.deletions == []
+    again.run()
+    check_whole(again)
+    assert [set(c.evaluations[trial.id]) for c in again.records.configurations.values()] == [{5, 10}, {5, 10}]
+    assert again.records.configurations[1].rungs
+    assert [point.epoch for point in trial.checkpoints] == [10]
