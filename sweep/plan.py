@@ -61,6 +61,11 @@ class Plan:
         """Whether options of evaluations are searched."""
         return len(pretrained(self.sweep.space)) < len(self.sweep.space)
 
+    @property
+    def _is_grid(self) -> bool:
+        """Whether all points are known before."""
+        return self.sweep.search.sampler == "grid"
+
     # -- the graph's blueprint -----------------------------------------------------------------------------------
 
     def pretraining(self, params: Mapping[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
@@ -153,7 +158,7 @@ class Plan:
         Where options of evaluations are searched, of a small space all points: what is right for each option alone
         may be wrong together, and an evaluation costs nothing to configure.
         """
-        values = Dimension.grid if self.sweep.search.sampler == "grid" else Dimension.every
+        values = Dimension.grid if self._is_grid else Dimension.every
         small = every_point(self.sweep.space, MOST_POINTS, values) if self._is_tuned else []
         points = {digest(point): point for point in [*self.sweep.known, *corner_points(self.sweep.space), *small]}
         found: list[dict[str, list[str]]] = []
@@ -290,21 +295,25 @@ class Plan:
 
     def counts(self) -> dict[str, int]:
         """How many trials of each kind a full run has."""
+        points = [*self.sweep.known, *grid(self.sweep.space, self.sweep.known)] if self._is_grid else None
         configurations, seeds = self.sweep.budget.trials, self.sweep.seeds
+        if points is not None:
+            points = points[:configurations]
+            configurations = len(points)
         needed = {objective.metric.split("/")[0] for objective in self.sweep.objectives}
         evaluations = configurations * seeds * (len(self.sweep.evals) + len(self.sweep.rungs) * len(needed))
-        pretrainings = self._pretrained(configurations) * seeds
+        pretrainings = self._pretrained(configurations, points) * seeds
         return {"configurations": configurations, "pretrainings": pretrainings, "evaluations": evaluations}
 
-    def _pretrained(self, configurations: int) -> int:
-        """How many of so many configurations differ, at most, in more than options of evaluations."""
-        space = self.sweep.space
-        if not pretrained(space):
+    def _pretrained(self, configurations: int, points: Sequence[Mapping[str, Any]] | None) -> int:
+        """How many of so many configurations differ, at most, in more than options of evaluations.
+
+        Args:
+            points: theirs, where they are known before: those of a grid.
+        """
+        if not pretrained(self.sweep.space):
             return 1
-        if self.sweep.search.sampler != "grid" or not self._is_tuned:
-            return configurations
-        points = [*self.sweep.known, *grid(space)][:configurations]
-        return len({digest(pretrained(point)) for point in points})
+        return configurations if points is None else len({digest(pretrained(point)) for point in points})
 
     def price(self, steps: int = 3) -> float:
         """Measured here: estimated compute seconds of one pretraining (evaluations come on top, they are small)."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -231,8 +231,8 @@ def describe(dimension: Dimension) -> str:
     return f"[{dimension.low:g}, {dimension.high:g}]{scale}{also}"
 
 
-def grid(space: Space) -> list[dict[str, Any]]:
-    """Every point of the grid, without those that differ only in inactive dimensions.
+def grid(space: Space, without: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Every point of the grid but those that are tried before; no two that differ only in inactive dimensions.
 
     Options of evaluations vary slowest, so that different pretrainings come first and go side by side.
     """
@@ -245,7 +245,18 @@ def grid(space: Space) -> list[dict[str, Any]]:
                 point[key] = value
         points.setdefault(_plain(point), point)
     kinds: dict[str, int] = {}
-    return sorted(points.values(), key=lambda point: kinds.setdefault(_plain(_options(point)), len(kinds)))
+    ordered_points = sorted(points.values(), key=lambda point: kinds.setdefault(_plain(_options(point)), len(kinds)))
+    return [point for point in ordered_points if not any(_same(point, one) for one in without)]
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two points are one but for rounding, as 1000 and 10 to the power of 3."""
+
+    def equal(a: Any, b: Any) -> bool:
+        numbers = isinstance(a, int | float) and isinstance(b, int | float)
+        return math.isclose(a, b, rel_tol=1e-9) if numbers else a == b
+
+    return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
 
 
 def _options(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -389,9 +389,7 @@ def test_a_driver_that_takes_up_half_a_failure_keeps_what_others_need() -> None:
     """A kill between the failure of features and the evaluation that reads them, of the first of two configurations."""
     known = [{"evals.good.limit": limit} for limit in (5, 9)]
     space = {"evals.good.limit": Choice([5, 9])}
-    sweep = sweep_of(
-        space=space, known=known, rungs=[0.5], stop={"rule": "median"}, budget={"trials": 2}, retries=0
-    )
+    sweep = sweep_of(space=space, known=known, rungs=[0.5], stop={"rule": "median"}, budget={"trials": 2}, retries=0)
     world = World(sweep)
     pretraining = world.launch()
     assert world.launch() is None and pretraining is not None

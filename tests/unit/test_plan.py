@@ -12,6 +12,8 @@ from datasets.base import DataError
 from datasets.config import ConfigError
 from sweep.evaluations import in_turn
 from sweep.plan import Plan, requirement
+from sweep.records import Configuration
+from sweep.search import Proposals
 from sweep.space import Choice, Float
 from sweep.spec import Sweep, build, with_settings
 from trainables.core.config import resolve
@@ -159,6 +161,38 @@ def test_options_of_evaluations_are_no_part_of_a_pretraining() -> None:
     written_out = Plan(small(**{"evals.knn.k": 9, "evals.knn.temperature": 0.1}), None).evaluations(config, POINT)
     assert {node.key: node.id_of("p", 2) for node in written_out}["knn"] == second["knn"].id_of("p", 2)
     assert "knn/all/val/top1" in plan.metrics
+
+
+GRID: dict[str, Any] = {
+    "space": {"evals.knn.k": {"choice": [1, 9]}, "method.bins": {"choice": [4, 8]}}, "search": {"sampler": "grid"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("trials", "known", "configurations", "pretrainings"),
+    [
+        (2, [], 2, 2),
+        (2, [{"evals.knn.k": 1, "method.bins": 4}], 2, 2),
+        (2, [{"evals.knn.k": 9, "method.bins": 8}], 2, 2),
+        (3, [{"evals.knn.k": 9, "method.bins": 8}, {"evals.knn.k": 1, "method.bins": 8}], 3, 2),
+        (3, [{"evals.knn.k": 9, "method.bins": 8}] * 2, 3, 2),
+        (9, [{"evals.knn.k": 9, "method.bins": 8}], 4, 2),
+    ],
+)
+def test_the_plan_of_a_grid_counts_what_the_search_proposes(
+    trials: int, known: list[dict[str, Any]], configurations: int, pretrainings: int
+) -> None:
+    sweep = build({**SWEEP, **TUNED, **GRID, "known": known, "budget": {"trials": trials}}, "test")
+    counts = Plan(sweep, None).counts()
+    proposals = Proposals(sweep)
+    proposed: list[dict[str, Any]] = []
+    while len(proposed) < trials and (one := proposals.propose(len(proposed))):
+        proposed.append(one.params)
+        past = Configuration(len(proposed) - 1, one.params, one.source, [])
+        proposals._configurations[past.number] = past
+    assert (counts["configurations"], counts["pretrainings"]) == (configurations, pretrainings)
+    assert len(proposed) == configurations
+    assert len({point["method.bins"] for point in proposed}) == pretrainings
 
 
 @pytest.mark.parametrize(
