@@ -82,7 +82,7 @@ class Plan:
     def evaluations(self, config: dict[str, Any], params: Mapping[str, Any]) -> list[Node]:
         """The evaluations of a configuration that apply to its pretraining's checkpoints, each after those it reads."""
         resolved = resolve(config)
-        spec = self.spec(resolved)
+        spec = self.spec(resolved.evaluated())
         nodes: dict[str, Node] = {}
         for applied in self._applicable(self._evaluations.at(assigned(params)), resolved):
             requests = tuple(request.identity for request in applied.module.requests(applied.config, spec))

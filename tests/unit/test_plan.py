@@ -17,7 +17,7 @@ from sweep.search import Proposals
 from sweep.space import Choice, Float
 from sweep.spec import Sweep, build, with_settings
 from trainables.core.config import resolve
-from trainables.evals import knn
+from trainables.evals import knn, linear
 from trainables.evals.base import Needs
 
 POINT = {"method.lambda": 10.0, "method.bins": 8, "method.kappa": 3.0}
@@ -86,6 +86,18 @@ def test_identity_of_an_evaluation(plan: Plan, monkeypatch: pytest.MonkeyPatch) 
     ids.append({node.key: node for node in changed}["linear"].id_of("a", 3))
     assert len(set(ids)) == len(ids)
     assert plan.features_id("a", 3, []) not in ids
+
+
+def test_features_are_asked_for_by_the_data_that_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by those of the training, which may have other labels."""
+    seen, judged = [], linear.requests
+    monkeypatch.setattr(linear, "requests", lambda cfg, spec: seen.append(spec.shape) or judged(cfg, spec))
+    monkeypatch.setattr("datasets.digits.evaluated", lambda cfg: cfg.model_copy(update={"channels": 3}), raising=False)
+    plan = Plan(small(), None)
+    config = plan.pretraining(POINT, 0)[1]
+    plan.evaluations(config, POINT)
+    assert set(seen) == {(3, 16, 16)}
+    assert plan.spec(resolve(config)).shape == (1, 16, 16)
 
 
 def test_metrics_are_those_every_point_yields(plan: Plan) -> None:
