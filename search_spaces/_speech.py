@@ -13,7 +13,7 @@ Without `--data-root` words are synthesised.
 from typing import Any
 
 TRAIN: dict[str, Any] = {
-    "epochs": 60, "warmup_epochs": 0, "batch_size": 32, "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0,
+    "epochs": 40, "warmup_epochs": 0, "batch_size": 32, "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0,
     "betas": [0.9, 0.999], "schedule": "constant", "checkpoint_every": 20,
 }  # fmt: skip
 BASE: dict[str, Any] = {

@@ -3,10 +3,10 @@
     sweep run sim_decoder --data-root DIR          DIR holds Artificial Speech (`sweep data deboer`)
     sweep run sim_decoder --smoke                  2 configurations on synthesised words, 2 epochs
 
-Every dimension is an option of the evaluation, so that all configurations share one pretraining. Decoders are compared
-by what none of them is trained for alone: squared error of the samples, and squared difference of mel spectra in
-decibel, which is what an ear cares for. Tried first are the two published choices, samples alone and samples with mel
-spectra at weight 1, then the latter at 1e-4, where both terms are of one size.
+Every dimension is an option of the evaluation, so that all configurations share one pretraining. Whatever loss a
+decoder is trained by, it is judged by two: squared error of the samples, and squared difference of mel spectra in
+decibel, nearer to what is heard. Tried first are the two published choices, samples alone and samples with mel spectra
+at weight 1, then the latter at 1e-4, where both terms are of one size.
 
 Time: TIME.
 

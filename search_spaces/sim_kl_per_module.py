@@ -3,9 +3,10 @@
     sweep run sim_kl_per_module --data-root DIR    DIR holds Artificial Speech (`sweep data deboer`)
     sweep run sim_kl_per_module --smoke            2 configurations on synthesised words, 2 epochs
 
-The divergence is summed over time, as in SIM's code, so that of a word's 511, 129 and 64 frames one weight presses 8
-times harder on each frame of the first module than of the third. Searched are three weights; tried first is the
-published one for all, then weights that press every frame alike. Judged as in `sim_kl_weight`.
+The divergence is summed over time, as in SIM's code, and InfoNCE is a mean over frames: with 511, 129 and 64 frames of
+a word one weight counts 8 times as much against the loss of the first module as against that of the third. Searched
+are three weights. Tried first are the published one for all, weights that count alike in every module (the deeper the
+larger), and weights that spare the deep ones. Judged as in `sim_kl_weight`.
 
 Time: TIME.
 

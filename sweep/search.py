@@ -32,6 +32,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 PAST = 500  # asking with two objectives costs 31 ms at 500 past trials and 89 ms at 1000
+TRIES = 16  # to find a point that is not there yet; a small space may have none
 NOTES = "NSGAIISampler:"  # what a sampler keeps on a trial and needs again: the number of its generation
 STEP = 100  # how many of the oldest are forgotten at once when there are more
 IN_RANGE = "in range"
@@ -79,12 +80,17 @@ class Proposals:
             return Proposal(params, source, {})
         if self.sweep.search.sampler == "nsga2":
             self._rebuild()  # it also keeps parents on the study itself: never have what a restart would not have
-        self.study.sampler = self._sampler(number)
-        trial = self.study.ask()
-        params = {}
-        for key, dimension in self.space:
-            if active(dimension, params):
-                params[key] = _suggest(trial, key, dimension)
+        for attempt in range(TRIES):
+            self.study.sampler = self._sampler(number, attempt)
+            trial = self.study.ask()
+            params = {}
+            for key, dimension in self.space:
+                if active(dimension, params):
+                    params[key] = _suggest(trial, key, dimension)
+            if attempt + 1 == TRIES or not any(_same(params, past.params) for past in self._configurations.values()):
+                break
+            # the same seeds would give the same numbers; no sampler looks at what failed, and a restart has it not
+            self.study.tell(trial.number, state=TrialState.FAIL)
         self._numbers[number] = trial.number
         noted = self.study.get_trials(deepcopy=False)[trial.number].system_attrs
         return Proposal(params, "sampler", {key: value for key, value in noted.items() if key.startswith(NOTES)})
@@ -142,10 +148,10 @@ class Proposals:
         )
         self._numbers[number] = len(self.study.get_trials(deepcopy=False)) - 1
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        seed = (self.sweep.seed * 1_000_003 + number * 7919 + 17) % 2**31
+    def _sampler(self, number: int, attempt: int = 0) -> optuna.samplers.BaseSampler:
+        seed = (self.sweep.seed * 1_000_003 + number * 7919 + attempt * 104_729 + 17) % 2**31
         kind = self.sweep.search.sampler
-        if kind == "random":
+        if kind == "random" or attempt >= TRIES // 2:  # the others may insist on the best point they know
             return optuna.samplers.RandomSampler(seed=seed)
         if kind == "gp":
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.sweep.search.startup)

@@ -76,7 +76,7 @@ class SIM(PredictiveMethod):
     Config: ClassVar[type[Options]] = Options
     cfg: Options
     VERSION: ClassVar[int] = 1
-    coefficients: ClassVar[tuple[str, ...]] = ("kl_weight",)
+    coefficients: ClassVar[tuple[str, ...]] = ("kl_weight", "kl_reduction", "prediction_steps", "negatives")
     PROBABILISTIC: ClassVar[bool] = True
     warmed: Tensor
 

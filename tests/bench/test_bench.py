@@ -18,7 +18,8 @@ from benches.rows import BEGIN, END, Row, update
 )
 def test_a_step_of_fit_costs_little_more_than_the_bare_step(sections: dict[str, Any]) -> None:
     found = step.compare(sections, rounds=5)
-    assert found["fetch"] <= found["deliver"] < found["bare"]
+    assert found["deliver"] < found["bare"]
+    assert found["fetch"] <= found["deliver"] or "tx" not in sections["views"], "a sound is delivered as it is fetched"
     assert found["ratio"] <= 1.15
 
 

@@ -218,6 +218,28 @@ def test_a_single_value_beside_a_range_is_proposed_too() -> None:
     assert all(0.1 <= value <= 1.0 for value in values - {0.0, -1.0})
 
 
+@pytest.mark.parametrize("sampler", [one for one in SAMPLERS if one != "grid"])
+def test_no_point_is_tried_twice_while_there_are_others(sampler: str) -> None:
+    """The same seeds would only give the same numbers again."""
+    sweep = sweep_of(
+        space={"method.x": Float(0.1, 1.0, log=True, also=(0.0,))}, search={"sampler": sampler, "startup": 4}
+    )
+    whole, killed = (Search(sweep, lambda params: [-params["method.x"]]) for _ in range(2))
+    values = []
+    for number in range(14):
+        expected = whole.step(number)
+        killed.restart()
+        found = killed.step(number)
+        assert expected is not None and found is not None
+        assert found.params == expected.params
+        values.append(expected.params["method.x"])
+    assert len(set(values)) == 14
+    few = Search(sweep_of(space={"method.x": Choice([1, 2, 3])}, search={"sampler": sampler}), lambda params: [1.0])
+    proposed = [few.step(number) for number in range(5)]
+    assert {one.params["method.x"] for one in proposed[:3] if one} == {1, 2, 3}
+    assert all(proposed), "where there is nothing else, again"
+
+
 def test_the_sampler_sees_at_most_so_many_past_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     assert PAST <= 500
     monkeypatch.setattr("sweep.search.PAST", 20)
