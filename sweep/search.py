@@ -25,7 +25,7 @@ from optuna.trial import BaseTrial, TrialState, create_trial
 
 from datasets.config import ConfigError
 from sweep.records import Configuration, Records
-from sweep.space import Dimension, active, check_point, grid, in_order
+from sweep.space import Dimension, active, check_point, grid, in_order, same_point
 from sweep.spec import Sweep
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -87,7 +87,8 @@ class Proposals:
             for key, dimension in self.space:
                 if active(dimension, params):
                     params[key] = _suggest(trial, key, dimension)
-            if attempt + 1 == TRIES or not any(_same(params, past.params) for past in self._configurations.values()):
+            past = (configuration.params for configuration in self._configurations.values())
+            if attempt + 1 == TRIES or not any(same_point(params, point) for point in past):
                 break
             # the same seeds would give the same numbers; no sampler looks at what failed, and a restart has it not
             self.study.tell(trial.number, state=TrialState.FAIL)

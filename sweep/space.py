@@ -246,10 +246,10 @@ def grid(space: Space, without: Sequence[Mapping[str, Any]] = ()) -> list[dict[s
         points.setdefault(_plain(point), point)
     kinds: dict[str, int] = {}
     ordered_points = sorted(points.values(), key=lambda point: kinds.setdefault(_plain(_options(point)), len(kinds)))
-    return [point for point in ordered_points if not any(_same(point, one) for one in without)]
+    return [point for point in ordered_points if not any(same_point(point, one) for one in without)]
 
 
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def same_point(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two points are one but for rounding, as 1000 and 10 to the power of 3."""
 
     def equal(a: Any, b: Any) -> bool:
