@@ -13,6 +13,7 @@ All paths in events are relative to DIR, so that a sweep can be moved.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -231,13 +232,16 @@ class Records:
 
         Columns: configuration, trial, seed, state (of the configuration), status (of the trial), source, reason,
         epoch, seconds, one per sampled parameter (`method.lambda`), one per downstream metric (`linear/all/val/top1`).
+        What several configurations share counts in the seconds of the one that asked first: they add up to all compute.
         """
         import pandas as pd
 
         rows = []
+        spent: dict[tuple[int, str], float] = defaultdict(float)
+        for trial in self.trials.values():
+            spent[trial.configuration, trial.parent or trial.id] += trial.seconds
         for configuration in self.configurations.values():
             for trial in (self.trials[id_] for id_ in configuration.trials if id_ in self.trials):
-                evaluations = self.evaluations_of(trial.id, None, configuration.number)
                 rows.append(
                     {
                         "configuration": configuration.number,
@@ -248,7 +252,7 @@ class Records:
                         "source": configuration.source,
                         "reason": configuration.reason or trial.reason,
                         "epoch": trial.checkpoint.epoch if trial.checkpoint else 0,
-                        "seconds": trial.seconds + sum(child.seconds for child in evaluations),
+                        "seconds": spent[configuration.number, trial.id],
                         **configuration.params,
                         **self.final_metrics(trial.id, configuration.number),
                     }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from graphs import Fake, World, check_shared, check_whole, score, sweep_of, told
 
+from analysis.frames import collect
 from sweep.jobs import Job, Outcome
 from sweep.records import Records
 from sweep.space import Choice, Float
@@ -28,6 +29,17 @@ def test_configurations_that_differ_in_an_evaluation_alone_share_their_pretraini
     assert len(world.records.frame()) == 5 * seeds
     study = world.graph.proposals.study.trials
     assert [trial.values[0] for trial in study] == [c.values[0] for c in world.records.configurations.values()]
+
+
+def test_seconds_of_what_is_shared_are_counted_once() -> None:
+    """For the configuration that asked first, so that the column adds up to what was spent."""
+    world = World(sweep_of(**TUNED, seeds=2, budget={"trials": 3})).run()
+    frame = world.records.frame()
+    spent = sum(trial.seconds for trial in world.records.trials.values())
+    assert frame["seconds"].sum() == pytest.approx(spent) == pytest.approx(sum(world.records.seconds.values()))
+    each = frame.groupby("configuration")["seconds"].sum().tolist()
+    assert each == [pytest.approx(seconds) for seconds in (2 * (1.0 + 0.1 + 0.2), 0.2, 0.2)]
+    assert collect(world.records).configurations["seconds"].tolist() == pytest.approx(each)
 
 
 def test_a_shared_checkpoint_stays_while_anything_may_be_measured_on_it() -> None:
