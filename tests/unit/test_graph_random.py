@@ -64,8 +64,10 @@ def test_whatever_the_order_and_however_often_the_driver_is_killed(
         if world.graph.done:
             break
         action = draw.choice(["launch", "launch", "finish", "finish", "kill", "die", "point", "damage"])
+        before = len(world.records.configurations)
         if action == "launch" and len(flying) < 3 and (job := world.launch()):
             flying.append(job)
+            assert len(world.records.configurations) == before or waiting(world) <= sweep.search.startup
         elif action == "kill":
             keep = max(0, len(world.ledger) - draw.randint(0, 5))  # what was not yet written when it died
             world, flying = World(sweep, world.ledger[:keep], fake), []
@@ -82,9 +84,11 @@ def test_whatever_the_order_and_however_often_the_driver_is_killed(
             middle = (reached.epoch if reached else 0) + 1
             if job.stage == "pretrain" and middle < job.payload["until"]:
                 world.write_checkpoint(job, middle)
+        check_own(world)
     assert world.graph.done, "no end in sight"
     check_whole(world)
     check_shared(world)
+    check_frame(world)
     if sweep.stop.rule == "none":  # else the verdicts depend on the order
         assert told(world) == told(World(sweep, fake=fake).run())
     rebuilt = Records(world.records.directory, world.records.manifest)
@@ -108,3 +112,43 @@ def damaged(job: Job, draw: random.Random) -> Outcome:
         return Outcome("corrupt", f"{path}: damaged checkpoint", damaged=(path,))
     paths = [path for path, _ in job.payload["checkpoints"]]
     return Outcome("died", "killed", damaged=tuple(paths[: draw.randint(0, len(paths))]))
+
+
+def waiting(world: World) -> int:
+    """How many configurations need the end of a pretraining that another one has begun."""
+    found = 0
+    for configuration in world.records.configurations.values():
+        shared = [id_ for id_ in configuration.trials if min(world.records.owners[id_]) != configuration.number]
+        unfinished = any(not world.records.trials[id_].over for id_ in shared)
+        found += configuration.state == "running" and unfinished
+    return found
+
+
+def check_own(world: World) -> None:
+    """What is shown of a configuration was measured for it, with the options that it has."""
+    records = world.records
+    for number, configuration in records.configurations.items():
+        for id_ in configuration.trials:
+            assert number in records.owners[id_]
+            own = {one for judges in configuration.evaluations.get(id_, {}).values() for one in judges.values()}
+            shown = records.evaluations_of(id_, None, number)
+            assert {one.id for one in shown} == own
+            for one in shown:
+                assert number in records.owners[one.id]
+                options = {f"evals.{one.name}.{name}": v for name, v in one.config.items() if name != "name"}
+                assert options.items() <= configuration.params.items()
+
+
+def check_frame(world: World) -> None:
+    """Every number of the table is of a trial of that row's configuration; all seconds are there once."""
+    records = world.records
+    frame = records.frame()
+    if not len(frame):
+        return
+    assert frame["seconds"].sum() == pytest.approx(sum(trial.seconds for trial in records.trials.values()))
+    for row in frame.to_dict("records"):
+        judges = records.configurations[row["configuration"]].evaluations.get(row["trial"], {})
+        own = [records.trials[id_].metrics for at in judges.values() for id_ in at.values()]
+        for name, value in row.items():
+            if name.endswith("/all/val/score") and value == value:
+                assert value in [metrics[name] for metrics in own if name in metrics]
