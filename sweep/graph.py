@@ -121,7 +121,6 @@ class Graph:
         if epoch in self.verdicts.milestones(trial.config):
             for owner in self._owners(trial):
                 self._evaluate(owner, trial, epoch)
-        self._give_up_lost(trial)
         self._collect(trial)
 
     def end(self, job: Job, outcome: Outcome) -> None:
