@@ -501,6 +501,7 @@ class Graph:
                 self._push(child)
         for owner in self._owners(trial):
             self._advance(owner)
+        self._release_trial(self._pretraining(trial))
         self._collect(self._pretraining(trial))
 
     def _lose_checkpoint(self, trial: Trial, path: str, reason: str) -> None:
@@ -552,8 +553,12 @@ class Graph:
             return
         if trial.id in self.running:
             self.stops.append(trial.id)
-        else:
-            self.emit({"event": "end", "id": trial.id, "status": "stopped", "reason": self._owners(trial)[0].reason})
+            return
+        said = {"status": "stopped", "reason": self._owners(trial)[0].reason}
+        end = self.verdicts.milestones(trial.config)[-1]
+        if any(end in owner.evaluations.get(trial.id, {}) for owner in self._owners(trial)):
+            said = {"status": "finished"}  # its end was judged, and the checkpoint of it lost since
+        self.emit({"event": "end", "id": trial.id, **said})
 
     # -- disk ----------------------------------------------------------------------------------------------------
 

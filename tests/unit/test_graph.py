@@ -165,6 +165,32 @@ def test_a_damaged_checkpoint_is_made_again_by_the_next_driver_too() -> None:
     assert {trial.status for trial in third.records.trials.values()} == {"finished"}
 
 
+@pytest.mark.parametrize("name", ["other", "good"])
+def test_a_pretraining_whose_damaged_checkpoint_nobody_needs_any_more_is_as_it_was(name: str) -> None:
+    """The evaluation has no attempts left. The numbers of the others stand."""
+
+    def act(job: Job) -> Outcome | None:
+        path = job.payload.get("checkpoint", "")
+        return Outcome("corrupt", f"{path}: damaged checkpoint", damaged=(path,)) if job.name == name else None
+
+    sweep = sweep_of(budget={"trials": 1}, retries=0, evals={"good": {}, "other": {}})
+    fake = Fake(sweep, inputs={"other": {"read": "good"}})
+    world = World(sweep, fake=fake).run(act)
+    check_whole(world)
+    (trial,) = (trial for trial in world.records.trials.values() if trial.stage == "pretrain")
+    assert trial.status == "finished"
+    assert world.records.configurations[0].state == ("complete" if name == "other" else "failed")
+    again = World(world.sweep, list(world.ledger), fake)
+    assert again.graph.done
+    assert again.graph.retry_failed() == (1 if name == "other" else 2)
+    again.graph.start()
+    again.run()
+    # without an objective's value the first driver trained it again before it gave the configuration up
+    assert [job.name for job in again.launched] == (["fake", "other"] if name == "other" else ["good", "other"])
+    assert {trial.status for trial in again.records.trials.values()} == {"finished"}
+    assert again.records.configurations[0].state == "complete"
+
+
 def test_what_waits_for_a_checkpoint_that_cannot_be_made_again_fails_and_can_be_tried_again() -> None:
     world = World(sweep_of(budget={"trials": 1}, retries=0))
     job = world.launch()
