@@ -24,12 +24,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasets.config import ConfigError
-from sweep.jobs import DIVERGED, Blueprint, Job, Node, Outcome
+from sweep.jobs import DIVERGED, Blueprint, Job, Outcome
 from sweep.ledger import Event
-from sweep.records import Checkpoint, Configuration, Records, Stage, Trial
+from sweep.records import Configuration, Records, Stage, Trial
 from sweep.search import Proposals
 from sweep.space import pretrained
 from sweep.spec import Sweep
+from sweep.trials import Maker
 from sweep.verdicts import Verdicts
 
 MOST_LOSSES = 20  # of its node without getting on, after which a trial is taken for the cause
@@ -54,7 +55,6 @@ class Graph:
         warm: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.sweep, self.blueprint, self.records, self.emit = sweep, blueprint, records, emit
-        self.reuse = reuse
         self.proposals = Proposals(sweep, records, warm)
         self.running: dict[str, Job] = {}
         self.deletions: list[str] = []
@@ -63,22 +63,17 @@ class Graph:
         self._ready: dict[Stage, list[tuple[int, int, str]]] = {stage: [] for stage in PRIORITY}
         self._order = itertools.count()
         self._started = False
-        self._children: dict[str, dict[int, set[str]]] = defaultdict(dict)  # pretraining -> epoch -> what judges it
         self._dependents: dict[str, list[str]] = defaultdict(list)
         self._needs: dict[str, set[str]] = {}
-        self._inputs: dict[str, dict[str, str]] = {}  # evaluation -> name of one it reads -> that trial
-        self._nodes: dict[tuple[int, str], list[Node]] = {}  # of a configuration's pretraining
         self.verdicts = Verdicts(sweep, records)
-        self._objective_keys = {o.metric.split("/")[0] for o in sweep.objectives} | {
-            c.metric.split("/")[0] for c in sweep.constraints
-        }
+        self.maker = Maker(sweep, blueprint, records, emit, self.verdicts, reuse)
 
     # -- the driver's side ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Take up the sweep where the ledger left it: new evaluations are added, what was in the air waits again."""
         for configuration in list(self.records.configurations.values()):
-            self._own(configuration)
+            self.maker.pretrain(configuration)
             self.verdicts.remember(configuration)
             if configuration.state == "complete" and configuration.asked != self.verdicts.asked:
                 self.emit({"event": "reopen", "number": configuration.number})  # other objectives since
@@ -199,24 +194,14 @@ class Graph:
             self.closed = True
             return
         refusal = self.blueprint.refusal(proposed.params)  # of the sampler's choice, which cannot know
-        ids = [] if refusal else [id_ for id_, _ in self._pretrainings(proposed.params)]
+        ids = [] if refusal else [id_ for id_, _ in self.maker.pretrainings(proposed.params)]
         said = {"reason": refusal} if refusal else {}
         self.emit({"event": "configuration", "number": number, "trials": ids, **proposed._asdict(), **said})
         configuration = self.records.configurations[number]
-        self._own(configuration)
+        self.maker.pretrain(configuration)
         for id_ in ids:
             self._take_up(configuration, self.records.trials[id_])
         self._advance(configuration)
-
-    def _pretrainings(self, params: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-        return [self.blueprint.pretraining(params, self.sweep.seed + index) for index in range(self.sweep.seeds)]
-
-    def _own(self, configuration: Configuration) -> None:
-        """Create what is missing of a configuration's pretrainings."""
-        if any(id_ not in self.records.trials for id_ in configuration.trials):
-            for id_, config in self._pretrainings(configuration.params):
-                if id_ not in self.records.trials:
-                    self._create(id_, "pretrain", config["method"]["name"], config, configuration=configuration.number)
 
     def _pretraining(self, trial: Trial) -> Trial:
         """The one whose checkpoint a trial reads, or itself."""
@@ -225,33 +210,6 @@ class Graph:
     def _owners(self, trial: Trial) -> list[Configuration]:
         """The configurations that a trial belongs to."""
         return [self.records.configurations[number] for number in self.records.owners.get(trial.id, ())]
-
-    def _create(self, id_: str, stage: Stage, name: str, config: dict[str, Any], **more: Any) -> None:
-        known = self._reusable(id_)
-        origin = self._origin(known) if known else ""
-        self.emit(
-            {"event": "trial", "id": id_, "stage": stage, "name": name, "config": config, "origin": origin, **more}
-        )
-        if known is None:
-            return
-        for point in known.checkpoints[-1:]:
-            path = point.path if known.origin else f"{origin}/{point.path}"
-            self.emit({"event": "checkpoint", "id": id_, "epoch": point.epoch, "path": path, "digest": point.digest})
-        artifacts = {name: path if known.origin else f"{origin}/{path}" for name, path in known.artifacts.items()}
-        self.emit({"event": "end", "id": id_, "status": "finished", "metrics": known.metrics, "artifacts": artifacts})
-
-    def _origin(self, known: Trial) -> str:
-        """Where the files of another sweep's trial lie: there, or where that one took them from."""
-        assert self.reuse is not None
-        return known.origin or self.reuse.storage or str(self.reuse.directory.resolve())
-
-    def _reusable(self, id_: str) -> Trial | None:
-        """The equal trial of another sweep, if it is finished and, of a pretraining, its last checkpoint is there."""
-        known = self.reuse.trials.get(id_) if self.reuse else None
-        if known is None or known.status != "finished":
-            return None
-        last = self.verdicts.milestones(known.config)[-1] if known.stage == "pretrain" else None
-        return known if last is None or self._checkpoint_at(known, last) else None
 
     def retry_failed(self) -> int:
         """Give failed trials their attempts again, and their configurations another verdict; how many trials.
@@ -287,11 +245,11 @@ class Graph:
             points = [[point.path, point.digest] for point in reversed(trial.checkpoints)]
             return {"config": trial.config, "checkpoints": points, "until": self._until(trial)}
         assert trial.epoch is not None
-        point = self._checkpoint_at(self._pretraining(trial), trial.epoch)
+        point = self._pretraining(trial).at(trial.epoch)
         assert point is not None
         payload: dict[str, Any] = {"checkpoint": point.path, "digest": point.digest, "config": trial.config}
         if trial.stage == "evaluation":
-            payload["inputs"] = {name: self._result(id_) for name, id_ in self._inputs[trial.id].items()}
+            payload["inputs"] = {name: self._result(id_) for name, id_ in self.maker.inputs[trial.id].items()}
         return payload
 
     def _result(self, id_: str) -> dict[str, Any]:
@@ -301,17 +259,7 @@ class Graph:
 
     def _until(self, trial: Trial) -> int:
         """The epoch at which a pretraining must be judged next."""
-        reached = self._reached(trial)
-        return next(epoch for epoch in self.verdicts.milestones(trial.config) if epoch > reached)
-
-    @staticmethod
-    def _reached(trial: Trial) -> int:
-        """The epoch of the last checkpoint of a pretraining, 0 without one."""
-        return trial.checkpoint.epoch if trial.checkpoint else 0
-
-    @staticmethod
-    def _checkpoint_at(trial: Trial, epoch: int) -> Checkpoint | None:
-        return next((point for point in trial.checkpoints if point.epoch == epoch), None)
+        return next(epoch for epoch in self.verdicts.milestones(trial.config) if epoch > trial.reached)
 
     def _pop(self, fits: Callable[[Stage], bool]) -> Trial | None:
         """The most urgent ready trial that fits; entries that something else has settled meanwhile are dropped."""
@@ -332,21 +280,19 @@ class Graph:
 
     def _take_up(self, configuration: Configuration, trial: Trial) -> None:
         """Bring the place of a configuration's pretraining in the graph up to date with its records."""
-        place = configuration.number, trial.id
-        if place not in self._nodes:
-            try:
-                self._nodes[place] = self.blueprint.evaluations(trial.config, configuration.params)
-            except ConfigError as error:  # one that was begun when nobody refused it yet
-                self.verdicts.refused[configuration.number] = str(error)
-                return
+        try:
+            self.maker.resolve(configuration, trial)
+        except ConfigError as error:  # one that was begun when nobody refused it yet
+            self.verdicts.refused[configuration.number] = str(error)
+            return
         if trial.status == "stopped" and configuration.state == "running":
             self.emit({"event": "retry", "id": trial.id})  # for others, which says nothing of this one
         epochs, known = self.verdicts.milestones(trial.config), configuration.evaluations.get(trial.id, {})
         if trial.status == "waiting" and self._is_whole(trial):
             self.emit({"event": "end", "id": trial.id, "status": "finished"})  # the driver before died just here
         for epoch in epochs:
-            again = epoch > self._reached(trial) and epoch in known  # it was lost, and is made again
-            if again or self._checkpoint_at(trial, epoch) or (trial.status == "finished" and epoch == epochs[-1]):
+            again = epoch > trial.reached and epoch in known  # it was lost, and is made again
+            if again or trial.at(epoch) or (trial.status == "finished" and epoch == epochs[-1]):
                 self._evaluate(configuration, trial, epoch)
         if trial.status in ("finished", "stopped") and self._is_missed(trial):
             self.emit({"event": "retry", "id": trial.id})  # its checkpoint was cleaned away, and is asked for again
@@ -357,13 +303,12 @@ class Graph:
         if trial.status != "waiting" or trial.id in self.running:
             return False
         if trial.stage != "pretrain":
-            point = self._checkpoint_at(self._pretraining(trial), trial.epoch or 0)
+            point = self._pretraining(trial).at(trial.epoch or 0)
             return not self._needs.get(trial.id) and point is not None
         if not self._is_wanted(trial):
             return False
         owners = self._owners(trial)
-        reached = self._reached(trial)
-        due = [epoch for epoch in self.verdicts.milestones(trial.config) if epoch <= reached]
+        due = [epoch for epoch in self.verdicts.milestones(trial.config) if epoch <= trial.reached]
         return all(any(owner.judged.get(epoch) == "go" for owner in owners) for epoch in due)
 
     def _is_wanted(self, trial: Trial) -> bool:
@@ -372,11 +317,10 @@ class Graph:
 
     def _is_missed(self, trial: Trial) -> bool:
         """Whether an evaluation waits for a checkpoint that was there and is gone."""
-        reached = self._reached(trial)
         return any(
-            not self._is_over(child)
-            for epoch, children in self._children[trial.id].items()
-            if epoch > reached
+            not self.records.is_over(child)
+            for epoch, children in self.maker.children[trial.id].items()
+            if epoch > trial.reached
             for child in children
         )
 
@@ -387,52 +331,8 @@ class Graph:
         known = configuration.evaluations.get(trial.id, {}).get(epoch)
         if known is None and any(said == "stop" and at < epoch for at, said in configuration.judged.items()):
             return  # the pretraining goes on for another one
-        final = epoch == int(trial.config["train"]["epochs"])
-        nodes = self._nodes[configuration.number, trial.id]
-        nodes = nodes if final else self._needed(nodes)
-        ids = {node.key: node.id_of(trial.id, epoch) for node in nodes}
-        common = {"parent": trial.id, "epoch": epoch, "configuration": configuration.number}
-        first = self._features(trial, epoch, nodes, ids, common)
-        for node in nodes:
-            id_ = ids[node.key]
-            inputs = self._inputs[id_] = {name: ids[key] for name, key in node.inputs.items()}
-            if id_ not in self.records.trials:
-                config = {"name": node.name, **node.config}
-                self._create(id_, "evaluation", node.key, config, inputs=inputs, **common)
-        if ids != known:
-            self.emit(
-                {"event": "evaluations", "number": configuration.number, "trial": trial.id, "epoch": epoch, "ids": ids}
-            )
-        self._children[trial.id].setdefault(epoch, set()).update(ids.values())
-        for id_ in ids.values():
-            self._await(self.records.trials[id_], first | set(self._inputs[id_].values()))
-
-    def _features(
-        self, trial: Trial, epoch: int, nodes: list[Node], ids: dict[str, str], common: dict[str, Any]
-    ) -> set[str]:
-        """The trial that computes what some evaluations of a checkpoint read; none if nothing has to be computed."""
-        requests: dict[str, dict[str, Any]] = {}
-        for node in nodes:
-            requests.update({repr(sorted(request.items())): request for request in node.requests})
-        wanted = list(requests.values())
-        id_ = self.blueprint.features_id(trial.id, epoch, wanted)
-        unfinished = any(not self._is_over(child) for child in ids.values())
-        if wanted and unfinished and id_ not in self.records.trials:
-            self._create(id_, "features", "features", {"requests": wanted}, **common)
-        if not wanted or id_ not in self.records.trials:
-            return set()
-        self._await(self.records.trials[id_], set())
-        return {id_}
-
-    def _needed(self, nodes: list[Node]) -> list[Node]:
-        wanted = set(self._objective_keys)
-        for node in reversed(nodes):  # the plan orders nodes so that `inputs` points backwards
-            if node.key in wanted:
-                wanted.update(node.inputs.values())
-        return [node for node in nodes if node.key in wanted]
-
-    def _is_over(self, id_: str) -> bool:
-        return id_ in self.records.trials and self.records.trials[id_].over
+        for child, needs in self.maker.evaluate(configuration, trial, epoch):
+            self._await(child, needs)
 
     def _await(self, trial: Trial, needs: set[str]) -> None:
         """Let a trial wait for others; one that waits for another configuration already waits for the same."""
@@ -443,7 +343,7 @@ class Graph:
             if failed:
                 self._fail_dependent(trial, failed[0])
                 return
-            self._needs[trial.id] = {need for need in needs if not self._is_over(need)}
+            self._needs[trial.id] = {need for need in needs if not self.records.is_over(need)}
             for need in self._needs[trial.id]:
                 self._dependents[need].append(trial.id)
         if not self._needs[trial.id]:
@@ -518,12 +418,12 @@ class Graph:
         if trial.stage == "pretrain":
             return False
         parent, epoch = self._pretraining(trial), trial.epoch or 0
-        return self._reached(parent) > epoch and self._checkpoint_at(parent, epoch) is None
+        return parent.reached > epoch and parent.at(epoch) is None
 
     def _give_up_lost(self, trial: Trial) -> None:
         """End what waits for a checkpoint of a pretraining that is gone for good: nobody would ever make it again."""
         for child in self.records.children_of(trial.id):
-            never = trial.status == "failed" and self._checkpoint_at(trial, child.epoch or 0) is None
+            never = trial.status == "failed" and trial.at(child.epoch or 0) is None
             if child.status == "waiting" and (never or self._is_lost(child)):
                 self._give_up(child)
 
@@ -569,16 +469,16 @@ class Graph:
         """
         if not self._started:
             return  # not all configurations have said yet what they need
-        milestones = self.verdicts.milestones(trial.config)
-        last = self._children[trial.id].get(milestones[-1], ())
-        settled = trial.status in ("failed", "stopped") or (trial.over and all(self._is_over(id_) for id_ in last))
+        milestones, is_over = self.verdicts.milestones(trial.config), self.records.is_over
+        last = self.maker.children[trial.id].get(milestones[-1], ())
+        settled = trial.status in ("failed", "stopped") or (trial.over and all(map(is_over, last)))
         keep_last = 1 if settled else 2
         for point in trial.checkpoints[:-keep_last]:
             milestone = point.epoch in milestones
             if milestone and self.sweep.keep == "all":
                 continue
-            children = self._children[trial.id].get(point.epoch, ())
-            if any(not self._is_over(id_) for id_ in children) or (milestone and not children):
+            children = self.maker.children[trial.id].get(point.epoch, ())
+            if not all(map(is_over, children)) or (milestone and not children):
                 continue
             if trial.origin:
                 continue

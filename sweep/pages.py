@@ -75,7 +75,7 @@ def _pretraining(records: Records, trial: Trial, owner: Configuration) -> Page:
     evaluations = records.evaluations_of(trial.id, None, number)
     finished = sorted((e for e in evaluations if e.status == "finished"), key=lambda e: e.epoch or 0)
     params = _params(records, trial, owner, owner.params)
-    params["sweep"]["epoch"] = trial.checkpoint.epoch if trial.checkpoint else 0
+    params["sweep"]["epoch"] = trial.reached
     first = owner.number == trial.configuration
     return Page(
         run=trial.id if first else hashlib.sha256(f"{trial.id} {owner.number}".encode()).hexdigest()[:16],

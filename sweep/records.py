@@ -97,6 +97,15 @@ class Trial:
         return self.checkpoints[-1] if self.checkpoints else None
 
     @property
+    def reached(self) -> int:
+        """The epoch of the last published checkpoint, 0 without one."""
+        return self.checkpoints[-1].epoch if self.checkpoints else 0
+
+    def at(self, epoch: int) -> Checkpoint | None:
+        """The checkpoint of an epoch, if it is there."""
+        return next((point for point in self.checkpoints if point.epoch == epoch), None)
+
+    @property
     def over(self) -> bool:
         """Whether nothing more will come of it."""
         return self.status in ("finished", "failed", "stopped")
@@ -179,6 +188,10 @@ class Records:
         objectives: list[dict[str, str]] = self.spec["objectives"]
         return objectives
 
+    def is_over(self, id_: str) -> bool:
+        """Whether a trial is there and nothing more will come of it."""
+        return id_ in self.trials and self.trials[id_].over
+
     def children_of(self, trial: str) -> list[Trial]:
         """The features and evaluations of all checkpoints of a pretraining, in the order in which they were made."""
         return self._children.get(trial, [])
@@ -251,7 +264,7 @@ class Records:
                         "status": trial.status,
                         "source": configuration.source,
                         "reason": configuration.reason or trial.reason,
-                        "epoch": trial.checkpoint.epoch if trial.checkpoint else 0,
+                        "epoch": trial.reached,
                         "seconds": spent[configuration.number, trial.id],
                         **configuration.params,
                         **self.final_metrics(trial.id, configuration.number),

@@ -109,8 +109,7 @@ class Verdicts:
     def _reached(self, configuration: Configuration, epochs: list[int]) -> Checkpoints:
         """The checkpoints of all seeds at these epochs; none while a seed is not there yet."""
         trials = [self.records.trials[id_] for id_ in configuration.trials]
-        reached = [trial.checkpoint.epoch if trial.checkpoint else 0 for trial in trials]
-        if any(now < due for now, due in zip(reached, epochs, strict=True)):
+        if any(trial.reached < due for trial, due in zip(trials, epochs, strict=True)):
             return []
         return [(trial.id, due) for trial, due in zip(trials, epochs, strict=True)]
 
