@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -269,16 +270,36 @@ def test_moving_means() -> None:
         ({"noise": "bak"}, "'bak': no such transform; did you mean 'bac'"),
         ({"noise": "fli"}, "'fli' needs images"),
         ({"factor": "clas"}, "did you mean 'class'"),
+        ({"noise": "whi", "strengths": (0.1, -10)}, "strengths: 'whi' has no negative deviation (got -10)"),
+        ({"noise": "bac", "strengths": (0, 1000)}, "strengths: 'bac' is of -60 to 60 dB (got 1000)"),
+        ({"noise": "loud"}, "'loud': no such transform"),
+        ({"strengths": (1,)}, "strengths: are of a noise; set it too"),
     ],
 )
 def test_votes_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     spec = Spec(shape=(1, 1000), labels={"class": 3, "phone": 5}, frames={"phone": 10})
-    with pytest.raises(ConfigError, match=f"^frame_votes: .*{message}"):
+    with pytest.raises(ConfigError, match=f"^frame_votes: .*{re.escape(message)}"):
         base.check(frame_votes, frame_votes.Config(**options), spec, {"all": 4}, {"frames": ()})
     with pytest.raises(ConfigError, match="needs 'frames' capability"):
         base.check(frame_votes, frame_votes.Config(), spec, {"all": 4}, {})
     with pytest.raises(ValueError, match="must be odd"):
         frame_votes.Config(smooth=4)
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="finite number"):
+            frame_votes.Config(noise="bac", strengths=(wrong,))
+
+
+def test_strengths_are_in_the_unit_of_the_noise() -> None:
+    spec = Spec(shape=(1, 1000), labels={"class": 3}, rate=16_000)
+    for noise, expected in (("bac", [-10, -5, 0, 5, 10, 15, 20]), ("whi", [0.001, 0.003, 0.01, 0.03, 0.1])):
+        cfg = frame_votes.Config(noise=noise)
+        found = base.check(frame_votes, cfg, spec, {"all": 4}, {"frames": ()})
+        assert [float(name.rsplit("_", 1)[1]) for name in found if name.startswith(f"all/val/top1_{noise}")] == expected
+        asked = [request.strength for request in frame_votes.requests(cfg, spec) if request.split == "val"]
+        assert asked == [None, *expected]
+    seen = Spec(shape=(3, 16, 16), labels={"class": 3})
+    with pytest.raises(ConfigError, match="strengths: 'rot' has none of its own; name them"):
+        base.check(frame_votes, frame_votes.Config(noise="rot"), seen, {"all": 4}, {"frames": ()})
 
 
 # -- adversarial items ----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ Reported on `val` and `test`:
     top1_CODE_S       with `noise: CODE`: accuracy under noise of strength S, of the same classifier
 
 Silence behind a sound has frames that vote too: evaluate data without it. Strengths are those of the transform: of
-`bac` the signal over the noise in dB, of `whi` the noise's deviation.
+`bac` the signal over the noise in dB, of `whi` the noise's deviation (sound is in [-1, 1]).
 
 Source: a branch of Smooth InfoMax's code on radio signals (Denoodt), whose probabilities, ties and ends are not
 published; those here are the project's own choice. Compare within a sweep.
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from datasets.base import Spec, Split
+from datasets.config import ConfigError
 from datasets.transforms.load import alone
 from trainables.core.method import Frames
 from trainables.evals import _classes, _probe
@@ -42,6 +43,8 @@ from trainables.evals._probe import ProbeConfig
 from trainables.evals.base import REPORTED, Capabilities, Features, Needs, Request, Result, Subject, chosen_parts
 from trainables.evals.probes import Linear, accuracy, auc, chance
 
+STRENGTHS: dict[str, tuple[float, ...]] = {"bac": (-10, -5, 0, 5, 10, 15, 20), "whi": (0.001, 0.003, 0.01, 0.03, 0.1)}
+
 
 class Config(FactorConfig, ProbeConfig):
     """Whose frames vote on what, and under which noise."""
@@ -50,8 +53,10 @@ class Config(FactorConfig, ProbeConfig):
         3, ge=1, le=101, description="frames of the moving mean, odd; 1 = none; cells of images: square"
     )
     noise: str | None = Field(None, description="code of a transform (sound: bac, whi); None = clean items alone")
-    strengths: tuple[float, ...] = Field(
-        (-10, -5, 0, 5, 10, 15, 20), min_length=1, description="of the noise, in its own unit (bac: dB; whi: deviation)"
+    strengths: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="of the noise, in its own unit; None = of bac -10 to 20 dB, of whi deviations 0.001 to 0.1",
     )
 
     @field_validator("smooth")
@@ -63,7 +68,7 @@ class Config(FactorConfig, ProbeConfig):
 
 
 NEEDS = Needs(labels=("*",), capabilities=("frames",))
-VERSION = 1
+VERSION = 2
 METRICS = {
     "top1": "max", "frame_top1": "max", "chance": "", "variance_right": "", "variance_wrong": "", "variance_auc": "max",
     "top1_*": "max",
@@ -83,16 +88,27 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     """The names `run` returns.
 
     Raises:
-        ConfigError: the factor has no classes, or is labelled per frame; there is no such noise; or options of the
-            probe do not fit together.
+        ConfigError: the factor has no classes, or is labelled per frame; there is no such noise, or not so strong; or
+            options of the probe do not fit together.
     """
     cfg.check_probe()
     _classes.check_item_factor(cfg, spec)
-    if cfg.noise is not None:
-        alone(cfg.noise, spec.shape).at(cfg.strengths[0], 1)
+    _check_noise(cfg, spec)
     noisy = [_named(cfg, strength) for strength in _strengths(cfg)]
     found = [*(name for name in METRICS if name != "top1_*"), *noisy]
     return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in found]
+
+
+def _check_noise(cfg: Config, spec: Spec) -> None:
+    if cfg.noise is None:
+        if cfg.strengths is not None:
+            raise ConfigError("strengths: are of a noise; set it too")
+        return
+    noise = alone(cfg.noise, spec.shape)
+    if cfg.strengths is None and cfg.noise not in STRENGTHS:
+        raise ConfigError(f"strengths: '{cfg.noise}' has none of its own; name them")
+    for strength in _strengths(cfg):
+        noise.at(strength, 1)
 
 
 def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result:
@@ -189,7 +205,9 @@ def _rows(features: Features, x: Tensor, y: Tensor) -> Labelled:
 
 
 def _strengths(cfg: Config) -> tuple[float, ...]:
-    return () if cfg.noise is None else tuple(dict.fromkeys(cfg.strengths))
+    if cfg.noise is None:
+        return ()
+    return tuple(dict.fromkeys(STRENGTHS.get(cfg.noise, ()) if cfg.strengths is None else cfg.strengths))
 
 
 def _named(cfg: Config, strength: float) -> str:
