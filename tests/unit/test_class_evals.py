@@ -16,7 +16,7 @@ from datasets.base import Spec
 from datasets.config import ConfigError
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load
-from trainables.evals import _classes, adversarial, base, frame_votes, knn, linear, transfer
+from trainables.evals import _classes, adversarial, base, features, frame_votes, knn, linear, transfer
 from trainables.evals._labelled import Labelled, framewise, labelled
 from trainables.evals.base import Request, Result
 from trainables.evals.features import CheckpointSubject
@@ -221,6 +221,34 @@ def test_frames_of_longer_sounds_by_transfer(checkpoints: dict[str, Path], tmp_p
         judged(checkpoints["sound"], tmp_path, "transfer", to={**to, "frames": 520}, factor="pitch", parts=("module2",))
 
 
+@pytest.mark.parametrize(
+    ("name", "of", "options"),
+    [
+        ("linear", "sound", {"pool": "flat"}),
+        ("knn", "sound", {"pool": "flat", "draws": 2}),
+        ("linear", "framed", {}),
+        ("adversarial", "sound", {"pool": "flat"}),
+        ("frame_votes", "sound", {}),
+    ],
+)
+def test_more_frames_than_memory_holds_are_refused(
+    name: str, of: str, options: dict[str, Any], checkpoints: dict[str, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    subject = CheckpointSubject(checkpoints[of], None, tmp_path)
+    length, width = subject.method.places["module1"][0], subject.method.parts["module1"]  # type: ignore[index,union-attr,misc,operator]
+    items, one = len(subject.data("train")[0]), length * width * options.get("draws", 1)
+    monkeypatch.setattr(features, "MOST", items * one - 1)
+    with pytest.raises(ConfigError) as refused:
+        evaluate(subject, name, {"factor": "pitch", "parts": ("module1",), **options})
+    assert str(refused.value) == (
+        f"part 'module1': frames of {items} items, {one:,} values each, are more than the {items * one - 1:,} that "
+        f"are held in memory; set limit to {items - 1} or less"
+    )
+    assert not list(tmp_path.glob("*.h5"))
+    evaluate(subject, name, {"factor": "pitch", "parts": ("module1",), "limit": items - 1, **options})
+
+
 # -- votes of frames ------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +269,35 @@ def test_votes(of: str, code: str, strengths: tuple[float, ...], checkpoints: di
     assert base.direction(frame_votes, "all/val/top1_bac_-10") == base.direction(frame_votes, "a/val/top1") == "max"
     if of == "sound":
         judged(checkpoints[of], tmp_path / "b", "frame_votes", factor=factor, parts=("*",), probe="ridge")
+
+
+@pytest.mark.parametrize("frames", [None, 5, 1000])
+def test_votes_are_learned_from_a_few_frames_of_each_item(
+    frames: int | None, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[Labelled] = []
+    fit = frame_votes._probe.fit
+
+    def watched(cfg: Any, train: Labelled, *rest: Any) -> Any:
+        fitted.append(train)
+        return fit(cfg, train, *rest)
+
+    monkeypatch.setattr(frame_votes._probe, "fit", watched)
+    subject = CheckpointSubject(checkpoints["sound"], None, tmp_path)
+    options = {"factor": "pitch", "parts": ["module1"], "probe": "ridge", "limit": 20, "frames": frames}
+    for _ in range(2):
+        evaluate(subject, "frame_votes", options)
+    whole = subject.features(Request("train", limit=20, part="module1", pool="frames"))
+    x, y = frame_votes.smoothed(whole.parts["module1"], 3), whole.labels["pitch"]
+    count = min(frames or 1000, x.shape[1])
+    one, two = fitted
+    assert torch.equal(one.x, two.x) and torch.equal(one.row, torch.arange(20).repeat_interleave(count))
+    assert torch.equal(one.y, y[one.row]) and torch.equal(one.owner, whole.owner[one.row])
+    for number in range(20):
+        rows = one.x[one.row == number]
+        place = (rows[:, None] == x[number]).all(-1).nonzero()[:, 1]
+        assert place.tolist() == sorted(set(place.tolist())) and len(place) == count
+    assert frame_votes.Config().limit == 500 and frame_votes.Config().frames == 64
 
 
 def test_the_most_frames_win_and_the_more_probable_class_of_equals() -> None:

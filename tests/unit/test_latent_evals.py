@@ -110,6 +110,14 @@ def test_latents_are_drawn_anew_or_computed_once(heard: CheckpointSubject, monke
     )
 
 
+def test_longer_sounds_are_kept_only_where_they_fit(heard: CheckpointSubject, monkeypatch: pytest.MonkeyPatch) -> None:
+    longer = heard.on({"name": "made.tones", "limit": 20, "samples": 2560})
+    made_for = 20 * heard.method.places["module1"][0] * 8  # type: ignore[index,union-attr,misc,operator]
+    for most, kept in ((made_for, False), (3 * made_for, True)):
+        monkeypatch.setattr(_frames, "STORED", most)
+        assert (Frames(longer, Request("val"), "module1", "mean").stored is not None) == kept
+
+
 def test_few_frames_of_each_item(heard: CheckpointSubject) -> None:
     request = Request("val")
     whole = heard.features(Request("val", part="module2", pool="frames")).parts["module2"]

@@ -76,8 +76,7 @@ class Frames:
         self.seen, self.device = subject.inputs(request), device_of(subject)
         self.count = len(self.seen)
         self.stored: Tensor | None = None
-        places = int(torch.Size(method.places[part]).numel())
-        if not self.drawn and self.count * places * self.width <= STORED:
+        if not self.drawn and self.count * self(torch.arange(1), generator(0)).numel() <= STORED:
             self.stored = subject.features(replace(request, part=part, pool="frames")).parts[part]
 
     def __call__(self, rows: Tensor, rng: torch.Generator) -> Tensor:

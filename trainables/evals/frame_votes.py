@@ -1,9 +1,9 @@
 """Votes of frames (SIM-E17): whether single frames know what the item is, and whether they know when they do not.
 
 Protocol. Frames of each part (cells of images) are smoothed by a moving mean of 3, over fewer at the ends. A linear
-classifier of frames is fitted on the train split, each frame with its item's class, an item's frames on one side of the
-hold-out. The class of most frames is the item's; of several with equally many the one of the higher mean probability.
-Reported on `val` and `test`:
+classifier is fitted on some frames of each train item (`frames`), each with the item's class, an item's frames on one
+side of the hold-out. All frames of an item are told, and the class of most is the item's; of several with equally many
+the one of the higher mean probability. Reported on `val` and `test`:
 
     top1, chance      accuracy of the votes, and of the train split's most frequent class
     frame_top1        accuracy of single frames
@@ -34,6 +34,7 @@ from torch import Tensor
 from datasets.base import Spec, Split
 from datasets.config import ConfigError
 from datasets.transforms.load import alone
+from trainables.core.draws import generator
 from trainables.core.method import Frames
 from trainables.evals import _classes, _probe
 from trainables.evals._classes import EVERY, FactorConfig
@@ -43,12 +44,17 @@ from trainables.evals._probe import ProbeConfig
 from trainables.evals.base import REPORTED, Capabilities, Features, Needs, Request, Result, Subject, chosen_parts
 from trainables.evals.probes import Linear, accuracy, auc, chance
 
+BLOCK = 64  # items whose frames are told at once
 STRENGTHS: dict[str, tuple[float, ...]] = {"bac": (-10, -5, 0, 5, 10, 15, 20), "whi": (0.001, 0.003, 0.01, 0.03, 0.1)}
 
 
 class Config(FactorConfig, ProbeConfig):
     """Whose frames vote on what, and under which noise."""
 
+    limit: int | None = Field(500, ge=2, description="at most so many items of each split; None = all")
+    frames: int | None = Field(
+        64, ge=1, description="random frames of each train item that the classifier is fitted on; None = all"
+    )
     smooth: int = Field(
         3, ge=1, le=101, description="frames of the moving mean, odd; 1 = none; cells of images: square"
     )
@@ -133,11 +139,13 @@ def _judged(subject: Subject, cfg: Config, part: str, seed: int) -> tuple[dict[s
 
     features, x = shown("train")
     train = features.labels[cfg.factor]
-    probe = _probe.fit(cfg, _rows(features, x, train), subject.spec.labels[cfg.factor], seed)
+    rows = _rows(features, x, train, some(x, cfg.frames, seed))
+    probe = _probe.fit(cfg, rows, subject.spec.labels[cfg.factor], seed)
 
     def polled(split: Split, strength: float | None = None) -> tuple[Votes, Tensor]:
         features, x = shown(split, strength)
-        return poll(probe(x.flatten(0, 1)).unflatten(0, x.shape[:2])), features.labels[cfg.factor]
+        scores = [probe(few.flatten(0, 1)).unflatten(0, few.shape[:2]) for few in x.split(BLOCK)]
+        return poll(torch.cat(scores)), features.labels[cfg.factor]
 
     found = {}
     for split in REPORTED:
@@ -198,10 +206,16 @@ def smoothed(x: Tensor, width: int, grid: tuple[int, int] | None = None) -> Tens
     return F.avg_pool2d(x.transpose(1, 2).unflatten(2, grid), width, **options).flatten(2).transpose(1, 2)
 
 
-def _rows(features: Features, x: Tensor, y: Tensor) -> Labelled:
-    """Each frame of x (n, L, d) with the class of its item y (n,)."""
-    row = torch.arange(len(x)).repeat_interleave(x.shape[1])
-    return Labelled(x.flatten(0, 1), y[row], row, features.index[row], features.owner[row], draws=1)
+def some(x: Tensor, count: int | None, seed: int) -> Tensor:
+    """(n, L) bool: so many random frames of each item of x (n, L, d); None = all of them."""
+    order = torch.rand(x.shape[:2], generator=generator(seed, "frames")).argsort(1)
+    return torch.zeros(x.shape[:2], dtype=torch.bool).scatter(1, order[:, :count], True)
+
+
+def _rows(features: Features, x: Tensor, y: Tensor, chosen: Tensor) -> Labelled:
+    """Each of the chosen (n, L) frames of x (n, L, d) with the class of its item y (n,)."""
+    row = chosen.nonzero()[:, 0]
+    return Labelled(x[chosen], y[row], row, features.index[row], features.owner[row], draws=1)
 
 
 def _strengths(cfg: Config) -> tuple[float, ...]:
