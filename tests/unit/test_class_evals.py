@@ -300,6 +300,35 @@ def test_votes_are_learned_from_a_few_frames_of_each_item(
     assert frame_votes.Config().limit == 500 and frame_votes.Config().frames == 64
 
 
+def test_silent_frames_are_left_out(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """Two thirds of each sound are silence; of the rest the last tone's frames are the loudest third of all frames."""
+    data = {"name": "made.tones", "limit": 60, "samples": 3900, "silence": 2600}
+    subject = CheckpointSubject(checkpoints["sound"], None, tmp_path).on(data)
+    options = {"factor": "pitch", "parts": ["module1"], "noise": "whi", "strengths": [0.001]}
+    every, some = (
+        evaluate(subject, "frame_votes", {**options, "quiet": quiet}).metrics for quiet in (0, 0.01)
+    )  # fmt: skip
+    chance = every["module1/test/chance"]
+    assert every["module1/test/top1"] < chance + 0.1, "silence has the majority"
+    for name in ("top1", "top1_whi_0.001"):
+        assert some[f"module1/test/{name}"] > chance + 0.2, name
+    assert some["module1/test/frame_top1"] > every["module1/test/frame_top1"]
+
+
+def test_which_frames_are_heard() -> None:
+    x = torch.cat([torch.full((1, 1, 40), 0.5), torch.full((1, 1, 40), 0.05), torch.zeros(1, 1, 20)], 2)
+    assert frame_votes.heard(x, 5, 0.0).all() and frame_votes.heard(torch.zeros(2, 1, 9), 3, 0.5).all()
+    assert frame_votes.heard(x, 5, 0.005).tolist() == [[True, True, True, True, False]]
+    assert frame_votes.heard(x, 5, 0.02).tolist() == [[True, True, False, False, False]]
+    scores = torch.tensor([[[0, 4.0], [0, 4], [3, 0], [2, 0], [1, 0]]])
+    for mask, winner, right in ((torch.tensor([[1, 1, 1, 0, 0]]), 1, 2 / 3), (torch.ones(1, 5), 0, 2 / 5)):
+        votes = frame_votes.poll(scores, mask.bool())
+        alone = scores[:, mask[0].bool()].double().softmax(-1)
+        assert votes.winner.tolist() == [winner]
+        torch.testing.assert_close(votes.variance, alone.var(1, correction=0).mean(1))
+        assert frame_votes.measure(votes, torch.tensor([1]))["frame_top1"] == pytest.approx(right)
+
+
 def test_the_most_frames_win_and_the_more_probable_class_of_equals() -> None:
     scores = torch.tensor([[[5.0, 0, 0], [0, 0.1, 0], [0, 0.1, 0]], [[9.0, 0, 0], [0, 1, 0], [0, 0, 8]]])
     votes = frame_votes.poll(scores)
@@ -331,10 +360,12 @@ def test_moving_means() -> None:
         ({"noise": "bac", "strengths": (0, 1000)}, "strengths: 'bac' is of -60 to 60 dB (got 1000)"),
         ({"noise": "loud"}, "'loud': no such transform"),
         ({"strengths": (1,)}, "strengths: are of a noise; set it too"),
+        ({"quiet": 0.1, "shape": (3, 8, 8)}, "quiet: is of sound; leave it out"),
     ],
 )
 def test_votes_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
-    spec = Spec(shape=(1, 1000), labels={"class": 3, "phone": 5}, frames={"phone": 10})
+    shape = options.pop("shape", (1, 1000))
+    spec = Spec(shape=shape, labels={"class": 3, "phone": 5}, frames={"phone": 10})
     with pytest.raises(ConfigError, match=f"^frame_votes: .*{re.escape(message)}"):
         base.check(frame_votes, frame_votes.Config(**options), spec, {"all": 4}, {"frames": ()})
     with pytest.raises(ConfigError, match="needs 'frames' capability"):

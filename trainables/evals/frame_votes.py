@@ -12,8 +12,9 @@ the one of the higher mean probability. Reported on `val` and `test`:
     variance_auc      probability that of a right and a wrong item the wrong one varies more: 0.5 = it says nothing
     top1_CODE_S       with `noise: CODE`: accuracy under noise of strength S, of the same classifier
 
-Silence behind a sound has frames that vote too: evaluate data without it. Strengths are those of the transform: of
-`bac` the signal over the noise in dB, of `whi` the noise's deviation (sound is in [-1, 1]).
+Silence behind a sound has frames that vote too, which brings padded syllables near to chance: leave it out by `quiet`,
+which also under noise looks at the clean sound. A frame is an L-th of its item there. Strengths are those of the
+transform: of `bac` the signal over the noise in dB, of `whi` the noise's deviation (sound is in [-1, 1]).
 
 Source: a branch of Smooth InfoMax's code on radio signals (Denoodt), whose probabilities, ties and ends are not
 published; those here are the project's own choice. Compare within a sweep.
@@ -58,6 +59,11 @@ class Config(FactorConfig, ProbeConfig):
     smooth: int = Field(
         3, ge=1, le=101, description="frames of the moving mean, odd; 1 = none; cells of images: square"
     )
+    quiet: float = Field(
+        0.0, ge=0, lt=1,
+        description="of sound: frames with less than this share of the mean square of the item's loudest one have no "
+        "vote and are not fitted on; 0 = all have",
+    )  # fmt: skip
     noise: str | None = Field(None, description="code of a transform (sound: bac, whi); None = clean items alone")
     strengths: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = Field(
         None,
@@ -94,11 +100,13 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     """The names `run` returns.
 
     Raises:
-        ConfigError: the factor has no classes, or is labelled per frame; there is no such noise, or not so strong; or
-            options of the probe do not fit together.
+        ConfigError: the factor has no classes, or is labelled per frame; there is no such noise, or not so strong;
+            images are asked for silence; or options of the probe do not fit together.
     """
     cfg.check_probe()
     _classes.check_item_factor(cfg, spec)
+    if cfg.quiet and len(spec.shape) != 2:
+        raise ConfigError("quiet: is of sound; leave it out")
     _check_noise(cfg, spec)
     noisy = [_named(cfg, strength) for strength in _strengths(cfg)]
     found = [*(name for name in METRICS if name != "top1_*"), *noisy]
@@ -133,19 +141,22 @@ def _judged(subject: Subject, cfg: Config, part: str, seed: int) -> tuple[dict[s
     places = cast(Frames, subject.method).places[part]
     grid = places if len(places) == 2 else None
 
-    def shown(split: Split, strength: float | None = None) -> tuple[Features, Tensor]:
+    def shown(split: Split, strength: float | None = None) -> tuple[Features, Tensor, Tensor]:
         features = subject.features(_request(cfg, part, split, strength))
-        return features, smoothed(features.parts[part], cfg.smooth, grid)
+        x = smoothed(features.parts[part], cfg.smooth, grid)
+        if not cfg.quiet:
+            return features, x, torch.ones(x.shape[:2], dtype=torch.bool)
+        return features, x, heard(subject.inputs(Request(split, limit=cfg.limit)), x.shape[1], cfg.quiet)
 
-    features, x = shown("train")
+    features, x, counted = shown("train")
     train = features.labels[cfg.factor]
-    rows = _rows(features, x, train, some(x, cfg.frames, seed))
+    rows = _rows(features, x, train, some(counted, cfg.frames, seed))
     probe = _probe.fit(cfg, rows, subject.spec.labels[cfg.factor], seed)
 
     def polled(split: Split, strength: float | None = None) -> tuple[Votes, Tensor]:
-        features, x = shown(split, strength)
+        features, x, counted = shown(split, strength)
         scores = [probe(few.flatten(0, 1)).unflatten(0, few.shape[:2]) for few in x.split(BLOCK)]
-        return poll(torch.cat(scores)), features.labels[cfg.factor]
+        return poll(torch.cat(scores), counted), features.labels[cfg.factor]
 
     found = {}
     for split in REPORTED:
@@ -163,33 +174,38 @@ class Votes:
     """What the frames of n items say.
 
     Attributes:
-        scores: (n, L, classes). winner: (n,) the class of most frames. variance: (n,) see the module's docstring.
+        scores: (n, L, classes). counted: (n, L) bool, frames that vote. winner: (n,) the class of most of them.
+        variance: (n,) see the module's docstring.
     """
 
     scores: Tensor
+    counted: Tensor
     winner: Tensor
     variance: Tensor
 
 
-def poll(scores: Tensor) -> Votes:
-    """The votes of frames with class scores (n, L, classes)."""
-    shares = scores.double().softmax(-1)
-    counts = F.one_hot(scores.argmax(-1), scores.shape[-1]).sum(1)
-    winner = (counts + 0.5 * shares.mean(1)).argmax(1)  # a mean probability is less than a vote
-    return Votes(scores, winner, shares.var(1, correction=0).mean(1))
+def poll(scores: Tensor, counted: Tensor | None = None) -> Votes:
+    """The votes of frames with class scores (n, L, classes), of those that are counted (n, L), at least one an item."""
+    counted = torch.ones(scores.shape[:2], dtype=torch.bool) if counted is None else counted
+    shares, own = scores.double().softmax(-1), counted[..., None] / counted.sum(1).double()[:, None, None]
+    counts = (F.one_hot(scores.argmax(-1), scores.shape[-1]) * counted[..., None]).sum(1)
+    mean = (shares * own).sum(1)
+    winner = (counts + 0.5 * mean).argmax(1)  # a mean probability is less than a vote
+    variance = ((shares - mean[:, None]).square() * own).sum(1).mean(1)
+    return Votes(scores, counted, winner, variance)
 
 
 def measure(votes: Votes, y: Tensor) -> dict[str, float]:
     """Accuracies and variances of items with classes y (n,)."""
     right = votes.winner == y
-    frames = y.repeat_interleave(votes.scores.shape[1])
+    frames = y[votes.counted.nonzero()[:, 0]]
 
     def mean(rows: Tensor) -> float:
         return float(votes.variance[rows].mean()) if bool(rows.any()) else 0.0
 
     return {
         "top1": float(right.double().mean()),
-        "frame_top1": accuracy(votes.scores.flatten(0, 1), frames),
+        "frame_top1": accuracy(votes.scores[votes.counted], frames),
         "variance_right": mean(right),
         "variance_wrong": mean(~right),
         "variance_auc": auc(votes.variance, ~right),
@@ -206,10 +222,16 @@ def smoothed(x: Tensor, width: int, grid: tuple[int, int] | None = None) -> Tens
     return F.avg_pool2d(x.transpose(1, 2).unflatten(2, grid), width, **options).flatten(2).transpose(1, 2)
 
 
-def some(x: Tensor, count: int | None, seed: int) -> Tensor:
-    """(n, L) bool: so many random frames of each item of x (n, L, d); None = all of them."""
-    order = torch.rand(x.shape[:2], generator=generator(seed, "frames")).argsort(1)
-    return torch.zeros(x.shape[:2], dtype=torch.bool).scatter(1, order[:, :count], True)
+def heard(x: Tensor, count: int, share: float) -> Tensor:
+    """(n, count) bool: frames of sounds x (n, C, T) with at least `share` of the loudest one's mean square."""
+    power = F.adaptive_avg_pool1d(x.square().mean(1, keepdim=True), count)[:, 0]
+    return power >= share * power.amax(1, keepdim=True)
+
+
+def some(counted: Tensor, count: int | None, seed: int) -> Tensor:
+    """(n, L) bool: so many random ones of the frames of each item that are counted (n, L); None = all of them."""
+    order = torch.rand(counted.shape, generator=generator(seed, "frames")).masked_fill(~counted, 2.0).argsort(1)
+    return torch.zeros_like(counted).scatter(1, order[:, :count], True) & counted
 
 
 def _rows(features: Features, x: Tensor, y: Tensor, chosen: Tensor) -> Labelled:
