@@ -80,13 +80,18 @@ class Frames:
             self.stored = subject.features(replace(request, part=part, pool="frames")).parts[part]
 
     def __call__(self, rows: Tensor, rng: torch.Generator) -> Tensor:
-        """The frames of items, (b, L, d)."""
+        """The frames of items, (b, L, d).
+
+        Raises:
+            ConfigError: an output that is not finite.
+        """
         if self.stored is not None:
             return self.stored[rows]
         method: Any = self.subject.method
         pieces = (self.subject.normalized(x.to(self.device)) for x in self.seen[rows].split(AT_ONCE))
         with torch.no_grad():
-            return torch.cat([method.frames(x, rng if self.drawn else None)[self.part] for x in pieces]).float()
+            z = torch.cat([method.frames(x, rng if self.drawn else None)[self.part] for x in pieces]).float()
+        return finite(z, self.part)
 
     def every(self, seed: int) -> Tensor:
         """All of them, one draw each, on the CPU."""
@@ -114,8 +119,15 @@ def some_frames(
             z = encoded[part].float().cpu()
             order = torch.rand(z.shape[:2], generator=generator(seed, part, number)).argsort(1)[:, :count]
             found[part].append(z.gather(1, order[..., None].expand(-1, -1, z.shape[2])))
-    joined = {part: torch.cat(some) for part, some in found.items()}
-    for part, z in joined.items():
-        if not bool(z.isfinite().all()):
-            raise ConfigError(f"encodes to values that are not finite (part '{part}'); its training diverged")
-    return joined
+    return {part: finite(torch.cat(some), part) for part, some in found.items()}
+
+
+def finite(z: Tensor, part: str) -> Tensor:
+    """The latents of a part, as they are.
+
+    Raises:
+        ConfigError: they are not finite.
+    """
+    if not bool(z.isfinite().all()):
+        raise ConfigError(f"encodes to values that are not finite (part '{part}'); its training diverged")
+    return z

@@ -9,7 +9,8 @@ mean` takes the means. The epoch is chosen on a held-out fifth of the train spli
     loss, loss_mean      the loss that was trained, and that of the train split's mean signal whatever was heard
     loss_silence         the same of silence (sound)
     mse, mse_mean, r2    mean squared error, that of the mean signal, and 1 - mse / mse_mean
-    mel, mel_mean        squared difference of mel spectra in decibel (sound; windows of n_fft, halved till they fit)
+    mel, mel_mean        squared difference of mel spectra in decibel (sound; windows of 4096, whatever those of the
+                         loss, halved till they fit)
 
 Written for each part, besides `decoder_PART.safetensors` which other evaluations read, sounds as .wav (several in a
 row) and as spectrograms, images as one figure: originals and what is decoded; samples of N(0, I), also during training
@@ -50,6 +51,7 @@ from trainables.nets.decoders import GridDecoder
 from trainables.nets.sound_decoder import PRESETS, SoundDecoder
 
 SLACK = 0.05  # of a sound that a decoder may make too much, which is cut, or too little, which is silent
+MEL = 4096  # window of the mel spectra that are reported, so that configurations with other windows compare
 SOUND = ("loss", "loss_mean", "loss_silence", "mse", "mse_mean", "r2", "mel", "mel_mean")
 IMAGE = ("loss", "loss_mean", "mse", "mse_mean", "r2")
 Loss = Literal["mse", "spectral", "mse_spectral", "fft", "mse_fft", "mel", "mse_mel"]
@@ -107,7 +109,7 @@ class Config(FramesConfig):
 
 
 NEEDS = Needs(capabilities=("frames",))
-VERSION = 1
+VERSION = 2
 METRICS = {
     "loss": "min", "loss_mean": "", "loss_silence": "", "mse": "min", "mse_mean": "", "r2": "max", "mel": "min",
     "mel_mean": "",
@@ -243,7 +245,7 @@ class _Losses:
 
     def __init__(self, cfg: Config, spec: Spec) -> None:
         self.cfg, self.spec = cfg, spec
-        self.window = cfg.n_fft or 4096
+        self.window = MEL
         while spec.shape[-1] <= self.window // 2:
             self.window //= 2
 
