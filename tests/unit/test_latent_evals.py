@@ -111,6 +111,20 @@ def test_latents_are_drawn_anew_or_computed_once(heard: CheckpointSubject, monke
     )
 
 
+def test_what_stands_for_the_means_of_a_method_that_samples(tmp_path: Path) -> None:
+    """Parts are then of one sample by the method's own option, and the options that speak of means say so."""
+    options = {**SOUND, "method": {**SOUND["method"], "sample_at_evaluation": True}}
+    subject = CheckpointSubject(made(options, tmp_path), None, tmp_path / "cache")
+    rows, plain = torch.arange(5), CheckpointSubject(made(SOUND, tmp_path / "plain"), None, tmp_path / "cache")
+    sample, mean = (Frames(one, Request("val"), "module0", "mean")(rows, generator(0)) for one in (subject, plain))
+    assert torch.equal(sample, Frames(subject, Request("val"), "module0", "mean")(rows, generator(1)))
+    assert 0.3 < float((sample - mean).std()) < 3, "untrained latents deviate by about 1"
+    for kind, option in (
+        (latent_decoder.Config, "latents"), (total_correlation.Config, "latents"), (linear.Config, "draws"),
+    ):  # fmt: skip
+        assert "method.sample_at_evaluation" in str(kind.model_fields[option].description)
+
+
 def test_longer_sounds_are_kept_only_where_they_fit(heard: CheckpointSubject, monkeypatch: pytest.MonkeyPatch) -> None:
     longer = heard.on({"name": "made.tones", "limit": 20, "samples": 2560})
     made_for = 20 * heard.method.places["module1"][0] * 8  # type: ignore[index,union-attr,misc,operator]

@@ -69,7 +69,7 @@ class Frames:
     """
 
     def __init__(self, subject: Subject, request: Request, part: str, latents: Literal["sample", "mean"]) -> None:
-        """Where latents are distributions, `sample` draws anew each time; all else is the same each time."""
+        """Where latents are distributions, `sample` draws anew each time; `mean` is what the method encodes to."""
         method: Any = subject.method
         self.subject, self.part, self.width = subject, part, int(method.parts[part])
         self.drawn = latents == "sample" and getattr(method, "PROBABILISTIC", False)
@@ -104,7 +104,7 @@ def some_frames(
     """Part -> (n, k, d): so many random frames of each item, of one draw of its latents; count: None = all of them.
 
     Args:
-        latents: "sample" from distributions, where there are any, or their "mean".
+        latents: "sample" from distributions, where there are any, or "mean", what the method encodes to.
 
     Raises:
         ConfigError: an output that is not finite.

@@ -4,7 +4,8 @@ Protocol of Denoodt, de Boer, Oramas, "Smooth InfoMax", ECML PKDD 2025, arXiv 24
 decoder is trained to the sound that the encoder heard (transposed convolutions, `nets/sound_decoder.py`), or to the
 image it saw (`GridDecoder`, pixels in [0, 1]), by a loss of `losses/sound.py`. The encoder is frozen and in evaluation
 mode. Where its latents are distributions (SIM), every step and every report sees another sample of them; `latents:
-mean` takes the means. The epoch is chosen on a held-out fifth of the train split. Reported on `val` and `test`:
+mean` takes the means (what the method encodes to: with its `sample_at_evaluation` one sample, always the same). The
+epoch is chosen on a held-out fifth of the train split. Reported on `val` and `test`:
 
     loss, loss_mean      the loss that was trained, and that of the train split's mean signal whatever was heard
     loss_silence         the same of silence (sound)
@@ -62,8 +63,12 @@ class Recipe(_decoder.Training):
 
     epochs: int = Field(200, ge=1, le=10_000, description="passes over the train split (SIM: 200; LibriSpeech: 50)")
     batch_size: int = Field(64, ge=2, le=65_536, description="items of a step (SIM: 64)")
-    lr: float = Field(2e-4, gt=0, le=1, description="learning rate of Adam (SIM: 2e-4; V-GIM: 5e-3)")
-    weight_decay: float = Field(0.0, ge=0, le=10, description="on all parameters (SIM: 0; V-GIM: 1e-5)")
+    lr: float = Field(
+        2e-4, gt=0, le=1, description="learning rate of AdamW, with weight_decay 0 Adam (SIM: 2e-4; V-GIM: 5e-3)"
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, le=10, description="on all parameters, apart from the gradient (SIM: 0; V-GIM: 1e-5, added to it)"
+    )
     decay: float = Field(1.0, gt=0, le=1, description="of the learning rate, a factor per epoch (SIM: 1; V-GIM: 0.995)")
 
     def rate(self, epoch: int) -> float:
@@ -83,7 +88,9 @@ class Config(FramesConfig):
         None, description="of sound: module0, module1, module2, simple_v1, ...; None = the first that fits the part"
     )
     latents: Literal["sample", "mean"] = Field(
-        "sample", description="of distributions: another sample at each step (SIM), or their means"
+        "sample",
+        description="of distributions: another sample at each step (SIM), or their means; with "
+        "method.sample_at_evaluation these are one sample, always the same",
     )
     training: Recipe = Field(default_factory=Recipe, description="how the decoder is trained")
     every: int | None = Field(None, ge=1, description="epochs between samples of N(0, I) (SIM: 5); None = the last")
