@@ -24,6 +24,7 @@ from trainables.evals.features import CheckpointSubject
 HEARS = {"channels": 32, "context": 6, "batch_norm": False}  # enough of them to tell pitches without training
 TONES: dict[str, Any] = {**SOUND, "method": {**SOUND["method"], "encoder": HEARS}}
 FRAMED = {**TONES, "data": {"name": "made.tones", "limit": 60, "frames": 13, "samples": 2080}}  # as many as context has
+STEADY = {**TONES, "data": {"name": "made.tones", "limit": 60, "tones": 1}}  # each frame knows its item's pitch
 SEES = {"name": "resnet34", "channels": 4, "blocks": [1, 1, 1], "patch": 4, "step": 2}
 IMAGES: dict[str, Any] = {
     "method": {"name": "sim", "encoder": SEES, "prediction_steps": 4, "negatives": 3},
@@ -43,7 +44,7 @@ LAYERS = {**TONES, "method": {**TONES["method"], "name": "cpc", "encoder": {"nam
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    forms = {"sound": TONES, "framed": FRAMED, "images": IMAGES, "plain": PLAIN, "layers": LAYERS}
+    forms = {"sound": TONES, "steady": STEADY, "framed": FRAMED, "images": IMAGES, "plain": PLAIN, "layers": LAYERS}
     return {name: made(config, tmp_path_factory.mktemp(name)) for name, config in forms.items()}
 
 
@@ -252,9 +253,9 @@ def test_more_frames_than_memory_holds_are_refused(
 # -- votes of frames ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("of", "code", "strengths"), [("sound", "bac", (20, -20)), ("images", "fli", (1,))])
+@pytest.mark.parametrize(("of", "code", "strengths"), [("steady", "bac", (20, -20)), ("images", "fli", (1,))])
 def test_votes(of: str, code: str, strengths: tuple[float, ...], checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    factor = "pitch" if of == "sound" else "class"
+    factor = "pitch" if of == "steady" else "class"
     options = {
         "factor": factor,
         "noise": code,
@@ -267,7 +268,11 @@ def test_votes(of: str, code: str, strengths: tuple[float, ...], checkpoints: di
     assert {f"top1_{code}_{strength}" for strength in strengths} < names
     assert all(0 <= value <= 1 for name, value in result.metrics.items() if "auc" in name or "top1" in name)
     assert base.direction(frame_votes, "all/val/top1_bac_-10") == base.direction(frame_votes, "a/val/top1") == "max"
-    if of == "sound":
+    for part in ("module0", "module1"):
+        assert result.metrics[f"{part}/val/top1"] > result.metrics[f"{part}/val/chance"]
+    if of == "steady":
+        assert result.metrics["module1/val/top1_bac_20"] > result.metrics["module1/val/top1_bac_-20"]
+        assert result.metrics["module1/val/top1_bac_-20"] < result.metrics["module1/val/top1"]
         judged(checkpoints[of], tmp_path / "b", "frame_votes", factor=factor, parts=("*",), probe="ridge")
 
 
