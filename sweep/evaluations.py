@@ -6,7 +6,7 @@ import copy
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets.base import DataError, Spec
 from datasets.config import ConfigError, near, parse
@@ -14,8 +14,15 @@ from sweep.space import OPTION
 from sweep.spec import Sweep, option_of, put
 from trainables.core.config import digest
 from trainables.core.load import load
-from trainables.core.method import Method
-from trainables.evals.base import EvalConfig, capabilities_of, metric_names
+from trainables.evals.base import Capabilities, EvalConfig, metric_names
+
+
+class Judged(NamedTuple):
+    """What evaluations are told of a pretraining before it runs: see `trainables.evals.base.check`."""
+
+    spec: Spec
+    parts: Mapping[str, int]
+    capabilities: Capabilities
 
 
 @dataclass(frozen=True)
@@ -123,8 +130,8 @@ class Evaluations:
             raise DataError(f"{where}: {error}") from None
 
 
-def applying(evaluations: Sequence[Applied], method: Method, spec: Spec) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """By key the metrics of the evaluations that apply to a method on data of `spec`, and why the others do not."""
+def applying(evaluations: Sequence[Applied], judged: Judged) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """By key the metrics of the evaluations that apply to a pretraining, and why the others do not."""
     configs = {applied.key: applied.config for applied in evaluations}
     yields: dict[str, list[str]] = {}
     reasons: dict[str, str] = {}
@@ -133,7 +140,7 @@ def applying(evaluations: Sequence[Applied], method: Method, spec: Spec) -> tupl
         try:
             applied.check_inputs(yields)
             yields[applied.key] = metric_names(
-                applied.module, applied.key, applied.config, spec, method.parts, capabilities_of(method), read
+                applied.module, applied.key, applied.config, judged.spec, judged.parts, judged.capabilities, read
             )
         except ConfigError as error:
             reasons[applied.key] = str(error)

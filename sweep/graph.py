@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from datasets.config import ConfigError
 from sweep.jobs import DIVERGED, Blueprint, Job, Node, Outcome
 from sweep.ledger import Event
 from sweep.records import Checkpoint, Configuration, Records, Stage, Trial
@@ -85,11 +86,16 @@ class Graph:
         for configuration in list(self.records.configurations.values()):
             for id_ in configuration.trials:
                 self._take_up(configuration, self.records.trials[id_])
+        pretrainings = [trial for trial in self.records.trials.values() if trial.stage == "pretrain"]
+        for trial in pretrainings:
+            self._give_up_lost(trial)
         self._started = True  # what was said of evaluations may be out of date until then
         for configuration in list(self.records.configurations.values()):
             self._advance(configuration)
             if configuration.state != "running":
                 self._release(configuration)  # the driver before may have died between telling and stopping
+        for trial in pretrainings:
+            self._collect(trial)
 
     def enqueue(self, points: Iterable[dict[str, Any]]) -> None:
         """Configurations given by hand, tried before the sampler's next."""
@@ -132,12 +138,17 @@ class Graph:
             }
         )  # fmt: skip
         self._settled(trial)
+        if outcome.damaged:
+            self._give_up_lost(self._pretraining(trial))
 
     @property
     def done(self) -> bool:
         """Whether nothing runs, nothing is ready and nothing new will be proposed."""
-        ready = any(self._may_run(self.records.trials[id_]) for heap in self._ready.values() for _, _, id_ in heap)
-        return not self.running and not ready and not self._may_propose()
+        return not self.running and not self._has_ready() and not self._may_propose()
+
+    def _has_ready(self) -> bool:
+        """Whether anything could run, were there room for it."""
+        return any(self._may_run(self.records.trials[id_]) for heap in self._ready.values() for _, _, id_ in heap)
 
     # -- proposing -----------------------------------------------------------------------------------------------
 
@@ -157,20 +168,24 @@ class Graph:
         return spent < budget.device_hours * 3600
 
     def _is_ahead(self) -> bool:
-        """Whether so many configurations wait for a pretraining in the air for another one that more would not help.
+        """Whether so many configurations wait for the pretrainings of others that more of them would not help.
 
         They would be proposed without what the first of them teach, and no budget could end them.
         """
-        if not self.running:
+        if not self.running and not self._has_ready():
             return False
-        running = (c for c in self.records.configurations.values() if c.state == "running")
-        firsts = ((c.number, self.records.trials[c.trials[0]]) for c in running)
-        waiting = sum(not trial.over and trial.configuration != number for number, trial in firsts)
-        return waiting >= self.sweep.search.startup
+        return sum(self._is_waiting(c) for c in self.records.configurations.values()) >= self.sweep.search.startup
+
+    def _is_waiting(self, configuration: Configuration) -> bool:
+        """Whether a pretraining of another configuration, of any seed, must come to its end first."""
+        if configuration.state != "running":
+            return False
+        trials = (self.records.trials[id_] for id_ in configuration.trials)
+        return any(not trial.over and trial.configuration != configuration.number for trial in trials)
 
     def _proposed_stage(self) -> Stage:
         """What the next configuration needs room for; where evaluations alone are searched, only the first trains."""
-        return "evaluation" if self.records.configurations and not pretrained(self.sweep.space) else "pretrain"
+        return "evaluation" if self.records.trials and not pretrained(self.sweep.space) else "pretrain"
 
     def _devices(self, stage: str) -> float:
         resources = self.sweep.resources
@@ -183,8 +198,10 @@ class Graph:
         if proposed is None:
             self.closed = True
             return
-        ids = [id_ for id_, _ in self._pretrainings(proposed.params)]
-        self.emit({"event": "configuration", "number": number, "trials": ids, **proposed._asdict()})
+        refusal = self.blueprint.refusal(proposed.params)  # of the sampler's choice, which cannot know
+        ids = [] if refusal else [id_ for id_, _ in self._pretrainings(proposed.params)]
+        said = {"reason": refusal} if refusal else {}
+        self.emit({"event": "configuration", "number": number, "trials": ids, **proposed._asdict(), **said})
         configuration = self.records.configurations[number]
         self._own(configuration)
         for id_ in ids:
@@ -200,6 +217,10 @@ class Graph:
             for id_, config in self._pretrainings(configuration.params):
                 if id_ not in self.records.trials:
                     self._create(id_, "pretrain", config["method"]["name"], config, configuration=configuration.number)
+
+    def _pretraining(self, trial: Trial) -> Trial:
+        """The one whose checkpoint a trial reads, or itself."""
+        return trial if trial.parent is None else self.records.trials[trial.parent]
 
     def _owners(self, trial: Trial) -> list[Configuration]:
         """The configurations that a trial belongs to."""
@@ -235,12 +256,12 @@ class Graph:
     def retry_failed(self) -> int:
         """Give failed trials their attempts again, and their configurations another verdict; how many trials.
 
-        Not those that diverged: they would again.
+        Not those that diverged: they would again; nor those whose checkpoint is gone and not made again.
         """
         failed = [
             trial
             for trial in self.records.trials.values()
-            if trial.status == "failed" and not trial.reason.startswith(DIVERGED)
+            if trial.status == "failed" and not trial.reason.startswith(DIVERGED) and not self._is_lost(trial)
         ]
         again = {trial.id for trial in failed} | {trial.parent for trial in failed}
         for trial in failed:
@@ -265,8 +286,8 @@ class Graph:
         if trial.stage == "pretrain":
             points = [[point.path, point.digest] for point in reversed(trial.checkpoints)]
             return {"config": trial.config, "checkpoints": points, "until": self._until(trial)}
-        assert trial.parent is not None and trial.epoch is not None
-        point = self._checkpoint_at(self.records.trials[trial.parent], trial.epoch)
+        assert trial.epoch is not None
+        point = self._checkpoint_at(self._pretraining(trial), trial.epoch)
         assert point is not None
         payload: dict[str, Any] = {"checkpoint": point.path, "digest": point.digest, "config": trial.config}
         if trial.stage == "evaluation":
@@ -280,8 +301,13 @@ class Graph:
 
     def _until(self, trial: Trial) -> int:
         """The epoch at which a pretraining must be judged next."""
-        reached = trial.checkpoint.epoch if trial.checkpoint else 0
+        reached = self._reached(trial)
         return next(epoch for epoch in self.verdicts.milestones(trial.config) if epoch > reached)
+
+    @staticmethod
+    def _reached(trial: Trial) -> int:
+        """The epoch of the last checkpoint of a pretraining, 0 without one."""
+        return trial.checkpoint.epoch if trial.checkpoint else 0
 
     @staticmethod
     def _checkpoint_at(trial: Trial, epoch: int) -> Checkpoint | None:
@@ -308,16 +334,21 @@ class Graph:
         """Bring the place of a configuration's pretraining in the graph up to date with its records."""
         place = configuration.number, trial.id
         if place not in self._nodes:
-            self._nodes[place] = self.blueprint.evaluations(trial.config, configuration.params)
+            try:
+                self._nodes[place] = self.blueprint.evaluations(trial.config, configuration.params)
+            except ConfigError as error:  # one that was begun when nobody refused it yet
+                self.verdicts.refused[configuration.number] = str(error)
+                return
         if trial.status == "stopped" and configuration.state == "running":
             self.emit({"event": "retry", "id": trial.id})  # for others, which says nothing of this one
-        epochs = self.verdicts.milestones(trial.config)
-        if trial.status == "waiting" and trial.checkpoint is not None and trial.checkpoint.epoch == epochs[-1]:
+        epochs, known = self.verdicts.milestones(trial.config), configuration.evaluations.get(trial.id, {})
+        if trial.status == "waiting" and self._is_whole(trial):
             self.emit({"event": "end", "id": trial.id, "status": "finished"})  # the driver before died just here
         for epoch in epochs:
-            if self._checkpoint_at(trial, epoch) is not None or (trial.status == "finished" and epoch == epochs[-1]):
+            again = epoch > self._reached(trial) and epoch in known  # it was lost, and is made again
+            if again or self._checkpoint_at(trial, epoch) or (trial.status == "finished" and epoch == epochs[-1]):
                 self._evaluate(configuration, trial, epoch)
-        if trial.status == "finished" and self._is_missed(trial):
+        if trial.status in ("finished", "stopped") and self._is_missed(trial):
             self.emit({"event": "retry", "id": trial.id})  # its checkpoint was cleaned away, and is asked for again
         self._push(trial)
 
@@ -326,12 +357,12 @@ class Graph:
         if trial.status != "waiting" or trial.id in self.running:
             return False
         if trial.stage != "pretrain":
-            parent = self.records.trials[trial.parent or ""]
-            return not self._needs.get(trial.id) and self._checkpoint_at(parent, trial.epoch or 0) is not None
+            point = self._checkpoint_at(self._pretraining(trial), trial.epoch or 0)
+            return not self._needs.get(trial.id) and point is not None
         if not self._is_wanted(trial):
             return False
         owners = self._owners(trial)
-        reached = trial.checkpoint.epoch if trial.checkpoint else 0
+        reached = self._reached(trial)
         due = [epoch for epoch in self.verdicts.milestones(trial.config) if epoch <= reached]
         return all(any(owner.judged.get(epoch) == "go" for owner in owners) for epoch in due)
 
@@ -341,7 +372,7 @@ class Graph:
 
     def _is_missed(self, trial: Trial) -> bool:
         """Whether an evaluation waits for a checkpoint that was there and is gone."""
-        reached = trial.checkpoint.epoch if trial.checkpoint else 0
+        reached = self._reached(trial)
         return any(
             not self._is_over(child)
             for epoch, children in self._children[trial.id].items()
@@ -351,6 +382,8 @@ class Graph:
 
     def _evaluate(self, configuration: Configuration, trial: Trial, epoch: int) -> None:
         """Create what judges a checkpoint for a configuration (only what the objectives need before the end)."""
+        if configuration.number in self.verdicts.refused:
+            return
         known = configuration.evaluations.get(trial.id, {}).get(epoch)
         if known is None and any(said == "stop" and at < epoch for at, said in configuration.judged.items()):
             return  # the pretraining goes on for another one
@@ -446,10 +479,14 @@ class Graph:
         """Whatever waited for this trial may go on, or must fail."""
         if trial.stage == "pretrain":
             self._push(trial)
+            self._give_up_lost(trial)
             for owner in self._owners(trial):
                 self._advance(owner)
             self._release_trial(trial)
             self._collect(trial)
+            return
+        if not trial.over and self._is_lost(trial):
+            self._give_up(trial)
             return
         if not trial.over:
             self._push(trial)
@@ -464,16 +501,36 @@ class Graph:
                 self._push(child)
         for owner in self._owners(trial):
             self._advance(owner)
-        self._collect(self.records.trials[trial.parent or ""])
+        self._release_trial(self._pretraining(trial))
+        self._collect(self._pretraining(trial))
 
     def _lose_checkpoint(self, trial: Trial, path: str, reason: str) -> None:
-        """A damaged checkpoint is forgotten; its pretraining goes on from the one before."""
-        owner = trial if trial.stage == "pretrain" else self.records.trials[trial.parent or ""]
+        """A damaged checkpoint is forgotten; was it the last, its pretraining goes on from the one before."""
+        owner = self._pretraining(trial)
         if any(point.path == path for point in owner.checkpoints):
             self.emit({"event": "drop_checkpoint", "id": owner.id, "path": path, "reason": reason})
             self.emit({"event": "warning", "kind": f"checkpoint {path}", "text": f"{path} was damaged and is not used"})
         if owner is not trial:
             self._push(owner)
+
+    def _is_lost(self, trial: Trial) -> bool:
+        """Whether what a trial reads is gone for good: its checkpoint was lost, and training is past it."""
+        if trial.stage == "pretrain":
+            return False
+        parent, epoch = self._pretraining(trial), trial.epoch or 0
+        return self._reached(parent) > epoch and self._checkpoint_at(parent, epoch) is None
+
+    def _give_up_lost(self, trial: Trial) -> None:
+        """End what waits for a checkpoint of a pretraining that is gone for good: nobody would ever make it again."""
+        for child in self.records.children_of(trial.id):
+            never = trial.status == "failed" and self._checkpoint_at(trial, child.epoch or 0) is None
+            if child.status == "waiting" and (never or self._is_lost(child)):
+                self._give_up(child)
+
+    def _give_up(self, trial: Trial) -> None:
+        reason = f"checkpoint of epoch {trial.epoch} was damaged"
+        self.emit({"event": "end", "id": trial.id, "status": "failed", "reason": reason})
+        self._settled(trial)
 
     def _advance(self, configuration: Configuration) -> None:
         """Say what can be said of a configuration now, and do what follows from it."""
@@ -496,8 +553,12 @@ class Graph:
             return
         if trial.id in self.running:
             self.stops.append(trial.id)
-        else:
-            self.emit({"event": "end", "id": trial.id, "status": "stopped", "reason": self._owners(trial)[0].reason})
+            return
+        said = {"status": "stopped", "reason": self._owners(trial)[0].reason}
+        end = self.verdicts.milestones(trial.config)[-1]
+        if any(end in owner.evaluations.get(trial.id, {}) for owner in self._owners(trial)):
+            said = {"status": "finished"}  # its end was judged, and the checkpoint of it lost since
+        self.emit({"event": "end", "id": trial.id, **said})
 
     # -- disk ----------------------------------------------------------------------------------------------------
 
@@ -506,6 +567,8 @@ class Graph:
 
         The one before the last stays until all evaluations are over: the last could turn out to be damaged.
         """
+        if not self._started:
+            return  # not all configurations have said yet what they need
         milestones = self.verdicts.milestones(trial.config)
         last = self._children[trial.id].get(milestones[-1], ())
         settled = trial.status in ("failed", "stopped") or (trial.over and all(self._is_over(id_) for id_ in last))

@@ -33,6 +33,10 @@ class Blueprint(Protocol):
         """(trial id, resolved configuration)."""
         ...
 
+    def refusal(self, params: dict[str, Any]) -> str:
+        """Why a point of the space cannot be tried, in one line; "" if it can."""
+        ...
+
     def evaluations(self, config: dict[str, Any], params: dict[str, Any]) -> list[Node]:
         """What judges the checkpoints of a pretraining, `config`, for a configuration with `params`."""
         ...

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ import torch
 from datasets.base import Spec
 from datasets.config import ConfigError, near
 from sweep.capacity import pack, slots
-from sweep.evaluations import Applied, Evaluations, applying
+from sweep.evaluations import Applied, Evaluations, Judged, applying
 from sweep.jobs import Node
-from sweep.space import OPTION, assigned, corner_points, describe, grid, pretrained
+from sweep.space import OPTION, Dimension, assigned, corner_points, describe, every_point, grid, pretrained
 from sweep.spec import Sweep, put
 from trainables.core.config import Resolved, TrainConfig, digest, resolve
 from trainables.core.fit import generator, steps_per_epoch
 from trainables.core.state import read_meta
-from trainables.evals.base import direction
+from trainables.evals.base import capabilities_of, direction
+
+MOST_POINTS = 200  # of a space that are all checked before anything runs
 
 
 class Plan:
@@ -47,10 +50,21 @@ class Plan:
         self.warnings: list[str] = []
         self.skipped: dict[str, str] = {}
         self._opened: dict[str, tuple[Spec, int]] = {}
+        self._judged: dict[str, Judged] = {}
         self._evaluations = Evaluations(sweep, root)
         self._yields: list[tuple[str, set[str]]] = []
         self.metrics = self._check_points()
         self._check_objectives()
+
+    @property
+    def _is_tuned(self) -> bool:
+        """Whether options of evaluations are searched."""
+        return len(pretrained(self.sweep.space)) < len(self.sweep.space)
+
+    @property
+    def _is_grid(self) -> bool:
+        """Whether all points are known before."""
+        return self.sweep.search.sampler == "grid"
 
     # -- the graph's blueprint -----------------------------------------------------------------------------------
 
@@ -68,7 +82,7 @@ class Plan:
     def evaluations(self, config: dict[str, Any], params: Mapping[str, Any]) -> list[Node]:
         """The evaluations of a configuration that apply to its pretraining's checkpoints, each after those it reads."""
         resolved = resolve(config)
-        spec = self.spec(resolved)
+        spec = self.spec(resolved.evaluated())
         nodes: dict[str, Node] = {}
         for applied in self._applicable(self._evaluations.at(assigned(params)), resolved):
             requests = tuple(request.identity for request in applied.module.requests(applied.config, spec))
@@ -88,6 +102,21 @@ class Plan:
                 applied.key, applied.name, applied.config.dump(), id_of, dict(applied.inputs), requests
             )
         return list(nodes.values())
+
+    def refusal(self, params: Mapping[str, Any]) -> str:
+        """Why a point of the space cannot be tried, in one line; "" if it can.
+
+        Only some points were checked before anything ran, and an option may refuse what lies between its ends.
+        """
+        try:
+            yields, reasons = self._check_point(params)
+        except ConfigError as error:
+            return str(error)
+        for metric in self._wanted():
+            key = metric.split("/")[0]
+            if metric not in yields.get(key, ()):
+                return f"{reasons.get(key, f'{metric}: no evaluation yields it')} (at {_where(params)})"
+        return ""
 
     def features_id(self, parent: str, epoch: int, requests: list[dict[str, Any]]) -> str:
         """Identity of the features of a checkpoint."""
@@ -124,50 +153,66 @@ class Plan:
         return self._opened[key]
 
     def _check_points(self) -> set[str]:
-        """Build every known point and every end of the space once, on the meta device, with all its evaluations."""
+        """Build every known point and every end of the space once, on the meta device, with all its evaluations.
+
+        Where options of evaluations are searched, of a small space all points: what is right for each option alone
+        may be wrong together, and an evaluation costs nothing to configure.
+        """
+        values = Dimension.grid if self._is_grid else Dimension.every
+        small = every_point(self.sweep.space, MOST_POINTS, values) if self._is_tuned else []
+        points = {digest(point): point for point in [*self.sweep.known, *corner_points(self.sweep.space), *small]}
         found: list[dict[str, list[str]]] = []
-        for point in [*self.sweep.known, *corner_points(self.sweep.space)]:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                found.append(self._check_point(point))
-            self._yields.append((_where(point), set().union(*found[-1].values())))
-            for warning in caught:
-                if issubclass(warning.category, UserWarning):
-                    self._warn(str(warning.message))
+        for point in points.values():
+            yields, reasons = self._check_point(point)
+            found.append(yields)
+            self._yields.append((_where(point), set().union(*yields.values())))
+            for key, reason in reasons.items():
+                self.skipped.setdefault(key, f"{reason} (at {_where(point)})")
         for key, reason in self.skipped.items():
             if not any(key in here for here in found):
                 raise ConfigError(reason)
             self._warn(f"evals.{key}: left out where it does not apply, {reason}")
         return set.intersection(*(names for _, names in self._yields))
 
-    def _check_point(self, point: Mapping[str, Any]) -> dict[str, list[str]]:
-        """The metrics of every evaluation that applies at a point."""
-        where = _where(point)
+    def _check_point(self, point: Mapping[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """The metrics of every evaluation that applies at a point, and why the others do not."""
         try:
             evaluations = self._evaluations.at(assigned(point))
-            resolved = self.resolve(point, self.sweep.seed)
-            spec, items = self._open(resolved)
-            self._check_training(resolved.train, items)
-            resolved.method_class.check(resolved.method, spec)
-            if resolved.init:
-                read_meta(Path(resolved.init))
-            with torch.device("meta"):
-                method = resolved.build_method(spec)
-            spec = self.spec(resolved.evaluated())
+            return applying(evaluations, self._check_pretraining(self.resolve(point, self.sweep.seed)))
         except ConfigError as error:
-            raise ConfigError(f"{error} (at {where})") from None
-        yields, reasons = applying(evaluations, method, spec)
-        for key, reason in reasons.items():
-            self.skipped.setdefault(key, f"{reason} (at {where})")
-        return yields
+            raise ConfigError(f"{error} (at {_where(point)})") from None
+
+    def _check_pretraining(self, resolved: Resolved) -> Judged:
+        """Build a pretraining on the meta device, once whatever its seed and the options of evaluations."""
+        key = digest({**resolved.dump(), "seed": 0})
+        if key not in self._judged:
+            with self._heard():
+                spec, items = self._open(resolved)
+                self._check_training(resolved.train, items)
+                resolved.method_class.check(resolved.method, spec)
+                if resolved.init:
+                    read_meta(Path(resolved.init))
+                with torch.device("meta"):
+                    method = resolved.build_method(spec)
+                evaluated = self.spec(resolved.evaluated())
+            self._judged[key] = Judged(evaluated, dict(method.parts), capabilities_of(method))
+        return self._judged[key]
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """What Python warns of becomes a warning of the plan."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        for warning in caught:
+            if issubclass(warning.category, UserWarning):
+                self._warn(str(warning.message))
 
     def _applicable(self, evaluations: list[Applied], resolved: Resolved) -> list[Applied]:
         """The evaluations without those that do not apply to this configuration."""
-        if not self.skipped:
+        if not self.skipped and not self._is_tuned:
             return evaluations
-        with torch.device("meta"):
-            method = resolved.build_method(self.spec(resolved))
-        yields, _ = applying(evaluations, method, self.spec(resolved.evaluated()))
+        yields, _ = applying(evaluations, self._check_pretraining(resolved))
         return [applied for applied in evaluations if applied.key in yields]
 
     def _check_training(self, train: TrainConfig, items: int) -> None:
@@ -178,9 +223,12 @@ class Plan:
                 "so the learning rate never reaches its peak"
             )
 
+    def _wanted(self) -> list[str]:
+        """The metrics that the search needs of every configuration."""
+        return [*(one.metric for one in self.sweep.objectives), *(one.metric for one in self.sweep.constraints)]
+
     def _check_objectives(self) -> None:
-        wanted = [objective.metric for objective in self.sweep.objectives]
-        for metric in [*wanted, *(constraint.metric for constraint in self.sweep.constraints)]:
+        for metric in self._wanted():
             if metric not in self.metrics:
                 raise ConfigError(f"objective {metric}: no evaluation yields it{self._why_not(metric)}")
         for objective in self.sweep.objectives:
@@ -247,21 +295,25 @@ class Plan:
 
     def counts(self) -> dict[str, int]:
         """How many trials of each kind a full run has."""
+        points = [*self.sweep.known, *grid(self.sweep.space, self.sweep.known)] if self._is_grid else None
         configurations, seeds = self.sweep.budget.trials, self.sweep.seeds
+        if points is not None:
+            points = points[:configurations]
+            configurations = len(points)
         needed = {objective.metric.split("/")[0] for objective in self.sweep.objectives}
         evaluations = configurations * seeds * (len(self.sweep.evals) + len(self.sweep.rungs) * len(needed))
-        pretrainings = self._pretrained(configurations) * seeds
+        pretrainings = self._pretrained(configurations, points) * seeds
         return {"configurations": configurations, "pretrainings": pretrainings, "evaluations": evaluations}
 
-    def _pretrained(self, configurations: int) -> int:
-        """How many of so many configurations differ, at most, in more than options of evaluations."""
-        space = self.sweep.space
-        if not pretrained(space):
+    def _pretrained(self, configurations: int, points: Sequence[Mapping[str, Any]] | None) -> int:
+        """How many of so many configurations differ, at most, in more than options of evaluations.
+
+        Args:
+            points: theirs, where they are known before: those of a grid.
+        """
+        if not pretrained(self.sweep.space):
             return 1
-        if self.sweep.search.sampler != "grid" or len(pretrained(space)) == len(space):
-            return configurations
-        points = [*self.sweep.known, *grid(space)][:configurations]
-        return len({digest(pretrained(point)) for point in points})
+        return configurations if points is None else len({digest(pretrained(point)) for point in points})
 
     def price(self, steps: int = 3) -> float:
         """Measured here: estimated compute seconds of one pretraining (evaluations come on top, they are small)."""

@@ -13,6 +13,7 @@ All paths in events are relative to DIR, so that a sweep can be moved.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,7 +109,8 @@ class Configuration:
     Attributes:
         params: name in the space -> value (only the sampled ones).
         source: "known" | "enqueued" | "warm" | "sampler". notes: what the sampler keeps on it.
-        trials: pretraining ids, one per seed. Other configurations may have the same ones.
+        trials: pretraining ids, one per seed. Other configurations may have the same ones. None where an option
+            refuses its value, which `reason` says.
         evaluations: what judges it: pretraining -> epoch -> evaluation's key -> trial.
         rungs: epoch -> objective values, means over seeds.
         values: final objective values, in the order of the sweep's objectives; [] while there are none.
@@ -158,7 +160,7 @@ class Records:
         self.finished = False
         self._up = 0.0
         self._revision = ""
-        self._evaluations: dict[str, list[Trial]] = {}  # by pretraining, so that a frame of n trials takes n steps
+        self._children: dict[str, list[Trial]] = {}  # of a pretraining, so that a frame of n trials takes n steps
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -177,13 +179,19 @@ class Records:
         objectives: list[dict[str, str]] = self.spec["objectives"]
         return objectives
 
+    def children_of(self, trial: str) -> list[Trial]:
+        """The features and evaluations of all checkpoints of a pretraining, in the order in which they were made."""
+        return self._children.get(trial, [])
+
     def evaluations_of(self, trial: str, epoch: int | None = None, configuration: int | None = None) -> list[Trial]:
         """The evaluation trials of a pretraining trial (of its checkpoint of `epoch`) (that judge a configuration)."""
-        children = self._evaluations.get(trial, [])
-        if configuration is not None:  # in a ledger of an older version it says not which: all of them
-            judges = self.configurations[configuration].evaluations.get(trial)
-            ids = None if judges is None else [id_ for at in judges.values() for id_ in at.values()]
-            children = children if ids is None else [self.trials[id_] for id_ in ids if id_ in self.trials]
+        owners = (self.configurations[number] for number in self.owners.get(trial, ()))
+        if configuration is not None and any(trial in owner.evaluations for owner in owners):
+            judges = self.configurations[configuration].evaluations.get(trial, {})
+            ids = [id_ for at in judges.values() for id_ in at.values()]
+            children = [self.trials[id_] for id_ in ids if id_ in self.trials]
+        else:  # a ledger of an older version does not say which judge a configuration: all of them
+            children = [child for child in self.children_of(trial) if child.stage == "evaluation"]
         return [child for child in children if epoch in (None, child.epoch)]
 
     def final_metrics(self, trial: str, configuration: int | None = None) -> dict[str, float]:
@@ -224,13 +232,16 @@ class Records:
 
         Columns: configuration, trial, seed, state (of the configuration), status (of the trial), source, reason,
         epoch, seconds, one per sampled parameter (`method.lambda`), one per downstream metric (`linear/all/val/top1`).
+        What several configurations share counts in the seconds of the one that asked first: they add up to all compute.
         """
         import pandas as pd
 
         rows = []
+        spent: dict[tuple[int, str], float] = defaultdict(float)
+        for trial in self.trials.values():
+            spent[trial.configuration, trial.parent or trial.id] += trial.seconds
         for configuration in self.configurations.values():
             for trial in (self.trials[id_] for id_ in configuration.trials if id_ in self.trials):
-                evaluations = self.evaluations_of(trial.id, None, configuration.number)
                 rows.append(
                     {
                         "configuration": configuration.number,
@@ -241,7 +252,7 @@ class Records:
                         "source": configuration.source,
                         "reason": configuration.reason or trial.reason,
                         "epoch": trial.checkpoint.epoch if trial.checkpoint else 0,
-                        "seconds": trial.seconds + sum(child.seconds for child in evaluations),
+                        "seconds": spent[configuration.number, trial.id],
                         **configuration.params,
                         **self.final_metrics(trial.id, configuration.number),
                     }
@@ -279,6 +290,7 @@ class Records:
             source=event["source"],
             trials=event["trials"],
             notes=event.get("notes", {}),
+            reason=event.get("reason", ""),
         )
         for id_ in event["trials"]:
             self._own(id_, event["number"])
@@ -299,8 +311,8 @@ class Records:
     def _on_trial(self, event: Event) -> None:
         known = {"id", "stage", "name", "config", "parent", "epoch", "inputs", "configuration", "origin"}
         trial = self.trials[event["id"]] = Trial(**{key: event[key] for key in known if key in event})
-        if trial.stage == "evaluation" and trial.parent is not None:
-            self._evaluations.setdefault(trial.parent, []).append(trial)
+        if trial.parent is not None:
+            self._children.setdefault(trial.parent, []).append(trial)
 
     def _on_start(self, event: Event) -> None:
         trial = self.trials[event["id"]]
@@ -317,8 +329,9 @@ class Records:
 
     def _on_drop_checkpoint(self, event: Event) -> None:
         trial = self.trials[event["id"]]
+        last = trial.checkpoint
         trial.checkpoints = [kept for kept in trial.checkpoints if kept.path != event["path"]]
-        if event.get("reason"):
+        if event.get("reason") and last is not None and last.path == event["path"]:  # it must be trained again
             trial.reason = event["reason"]
             trial.status = "waiting" if trial.status != "running" else trial.status
 

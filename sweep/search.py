@@ -8,7 +8,6 @@ search that was killed and resumed proposes what the uninterrupted one would hav
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from optuna.trial import BaseTrial, TrialState, create_trial
 
 from datasets.config import ConfigError
 from sweep.records import Configuration, Records
-from sweep.space import Dimension, active, check_point, grid, in_order
+from sweep.space import Dimension, active, check_point, grid, in_order, same_point
 from sweep.spec import Sweep
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -61,7 +60,7 @@ class Proposals:
         self.space = in_order(sweep.space)
         self.points: list[dict[str, Any]] | None = None
         if sweep.search.sampler == "grid":  # a known point is tried first, and not again
-            self.points = [point for point in grid(sweep.space) if not any(_same(point, one) for one in sweep.known)]
+            self.points = grid(sweep.space, sweep.known)
         self._configurations: dict[int, Configuration] = {} if records is None else records.configurations
         self._rebuild()
 
@@ -88,7 +87,8 @@ class Proposals:
             for key, dimension in self.space:
                 if active(dimension, params):
                     params[key] = _suggest(trial, key, dimension)
-            if attempt + 1 == TRIES or not any(_same(params, past.params) for past in self._configurations.values()):
+            past = (configuration.params for configuration in self._configurations.values())
+            if attempt + 1 == TRIES or not any(same_point(params, point) for point in past):
                 break
             # the same seeds would give the same numbers; no sampler looks at what failed, and a restart has it not
             self.study.tell(trial.number, state=TrialState.FAIL)
@@ -197,16 +197,6 @@ def frozen(sweep: Sweep, configuration: Configuration) -> optuna.trial.FrozenTri
         system_attrs=dict(configuration.notes),
         user_attrs={"configuration": configuration.number, "source": configuration.source},
     )
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two points are one but for rounding, as 1000 and 10 to the power of 3."""
-
-    def equal(a: Any, b: Any) -> bool:
-        numbers = isinstance(a, int | float) and isinstance(b, int | float)
-        return math.isclose(a, b, rel_tol=1e-9) if numbers else a == b
-
-    return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
 
 
 def _constraints(configuration: Configuration) -> dict[str, float]:

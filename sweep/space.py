@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -101,7 +101,7 @@ class Dimension(Config):
             return list(self.values)
         assert self.low is not None and self.high is not None
         low, high = self.low, self.high
-        if self.kind == "int" and not self.log and high - low < self.points:
+        if self.kind == "int" and not self.log and not self.step and high - low < self.points:
             numbers: list[float] = list(range(int(low), int(high) + 1))
         elif self.step:
             numbers = [low + i * self.step for i in range(int((high - low) / self.step + 1e-9) + 1)]
@@ -110,6 +110,14 @@ class Dimension(Config):
             numbers = [low * (high / low) ** s if self.log else low + (high - low) * s for s in shares]
         rounded = [round(number) for number in numbers] if self.kind == "int" else numbers
         return [*self.also, *dict.fromkeys(rounded)]
+
+    def every(self) -> Iterable[Any]:
+        """All its values; of a continuous range its ends."""
+        if self.kind == "int":
+            assert self.low is not None and self.high is not None
+            numbers = range(int(self.low), int(self.high) + 1, int(self.step or 1))
+            return itertools.chain(self.also, numbers)
+        return self.grid() if self.kind == "choice" or self.step else self.corners()
 
     def corners(self) -> list[Any]:
         """Values at the ends, which the plan builds once to see that every region works."""
@@ -223,8 +231,8 @@ def describe(dimension: Dimension) -> str:
     return f"[{dimension.low:g}, {dimension.high:g}]{scale}{also}"
 
 
-def grid(space: Space) -> list[dict[str, Any]]:
-    """Every point of the grid, without those that differ only in inactive dimensions.
+def grid(space: Space, without: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Every point of the grid but those that are tried before; no two that differ only in inactive dimensions.
 
     Options of evaluations vary slowest, so that different pretrainings come first and go side by side.
     """
@@ -237,7 +245,18 @@ def grid(space: Space) -> list[dict[str, Any]]:
                 point[key] = value
         points.setdefault(_plain(point), point)
     kinds: dict[str, int] = {}
-    return sorted(points.values(), key=lambda point: kinds.setdefault(_plain(_options(point)), len(kinds)))
+    ordered_points = sorted(points.values(), key=lambda point: kinds.setdefault(_plain(_options(point)), len(kinds)))
+    return [point for point in ordered_points if not any(same_point(point, one) for one in without)]
+
+
+def same_point(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two points are one but for rounding, as 1000 and 10 to the power of 3."""
+
+    def equal(a: Any, b: Any) -> bool:
+        numbers = isinstance(a, int | float) and isinstance(b, int | float)
+        return math.isclose(a, b, rel_tol=1e-9) if numbers else a == b
+
+    return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
 
 
 def _options(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,6 +276,21 @@ def corner_points(space: Space) -> list[dict[str, Any]]:
                     point[key] = wanted.get(key, dimension.corners()[0])
             points.setdefault(_plain(point), point)
     return list(points.values())
+
+
+def every_point(
+    space: Space, most: int, values: Callable[[Dimension], Iterable[Any]] = Dimension.every
+) -> list[dict[str, Any]]:
+    """Every point of a space, where there are at most so many; else none."""
+    points: list[dict[str, Any]] = [{}]
+    for key, dimension in in_order(space):
+        found, more = list(itertools.islice(values(dimension), most + 1)), []
+        for point in points:
+            more += [{**point, key: value} for value in found] if active(dimension, point) else [point]
+        if len(more) > most:
+            return []
+        points = more
+    return points
 
 
 def _conditions(space: Space, key: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 all seeds have reached a rung and were judged there -> verdict "go" or "stop"
 all seeds are at the end and were judged            -> told "complete" with the mean, the spread and the violation
 a rung said "stop", or a seed has collapsed         -> told "pruned", which speaks of the point
+an option refuses its value                         -> told "pruned", at once
 a seed or an evaluation has failed                  -> told "failed", which does not
 """
 
@@ -28,6 +29,7 @@ class Verdicts:
 
     Attributes:
         asked: objectives and constraints, as they stand beside every value: values of others are no history.
+        refused: configurations of which an option refuses its value -> why.
     """
 
     def __init__(self, sweep: Sweep, records: Records) -> None:
@@ -36,6 +38,7 @@ class Verdicts:
             [objective.metric for objective in sweep.objectives],
             [bound.dump() for bound in sweep.constraints],
         ]
+        self.refused: dict[int, str] = {}
         self._rungs: dict[int, list[list[float]]] = defaultdict(list)  # what all got, by index of the rung
 
     def milestones(self, config: Mapping[str, Any]) -> list[int]:
@@ -46,7 +49,7 @@ class Verdicts:
 
     def remember(self, configuration: Configuration) -> None:
         """Take a configuration of an earlier session into the history of the rungs."""
-        if configuration.asked != self.asked:
+        if configuration.asked != self.asked or not configuration.trials:
             return
         for index, epoch in enumerate(self._milestones_of(configuration)[:-1]):
             if epoch in configuration.rungs:
@@ -56,6 +59,9 @@ class Verdicts:
         """The next thing to be said of a configuration, a "verdict" or "told"; None while something is on its way."""
         if configuration.state != "running":
             return None
+        if configuration.number in self.refused or not configuration.trials:
+            reason = self.refused.get(configuration.number, configuration.reason)
+            return self._told(configuration, state="pruned", reason=reason)
         trials = [self.records.trials[id_] for id_ in configuration.trials]
         lost = next((trial for trial in trials if trial.status in ("failed", "stopped")), None)
         if lost is not None:

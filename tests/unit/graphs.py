@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from datasets.config import ConfigError
 from sweep.graph import Graph
 from sweep.jobs import Job, Node, Outcome
 from sweep.ledger import Event
@@ -32,14 +36,23 @@ def sweep_of(**changes: Any) -> Sweep:
 class Fake:
     """A blueprint of pretrainings of `epochs` epochs with the evaluations of the sweep."""
 
-    def __init__(self, sweep: Sweep, epochs: int = 10, inputs: Mapping[str, dict[str, str]] | None = None) -> None:
-        self.sweep, self.epochs, self.inputs = sweep, epochs, inputs or {}
+    def __init__(
+        self, sweep: Sweep, epochs: int = 10, inputs: Mapping[str, dict[str, str]] | None = None,
+        refuses: Callable[[Mapping[str, Any]], bool] = lambda params: False,
+    ) -> None:  # fmt: skip
+        """`refuses`: whether an option of an evaluation refuses its value at a point."""
+        self.sweep, self.epochs, self.inputs, self.refuses = sweep, epochs, inputs or {}, refuses
+
+    def refusal(self, params: dict[str, Any]) -> str:
+        return "evals.good: must be odd" if self.refuses(params) else ""
 
     def pretraining(self, params: dict[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
         config = {"method": {"name": "fake", **pretrained(params)}, "train": {"epochs": self.epochs}, "seed": seed}
         return digest(config), config
 
     def evaluations(self, config: dict[str, Any], params: dict[str, Any]) -> list[Node]:
+        if self.refuses(params):
+            raise ConfigError(self.refusal(params))
         nodes: dict[str, Node] = {}
         for key in self.sweep.evals:
             options = {name.split(".")[2]: value for name, value in params.items() if name.startswith(f"evals.{key}.")}
@@ -113,3 +126,45 @@ class World:
             if flying:
                 self.finish(flying.pop(0), act)
         return self
+
+
+def told(world: World) -> list[tuple[int, str, tuple[float, ...]]]:
+    return [(c.number, c.state, tuple(c.values)) for c in world.records.configurations.values()]
+
+
+def check_whole(world: World) -> None:
+    """Every planned trial is there once, over, and told once; the study agrees with the records."""
+    records = world.records
+    assert len(records.configurations) == world.sweep.budget.trials
+    tells = Counter(event["number"] for event in world.ledger if event["event"] == "told")
+    assert set(tells) == set(records.configurations)
+    assert set(tells.values()) == {1}
+    assert all(trial.over for trial in records.trials.values())
+    created = Counter(event["id"] for event in world.ledger if event["event"] == "trial")
+    assert set(created.values()) == {1}
+    states = Counter(trial.state.name for trial in world.graph.proposals.study.trials)
+    expected = Counter(
+        {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}[c.state] for c in records.configurations.values()
+    )
+    assert states == expected
+
+
+def check_shared(world: World) -> None:
+    """Configurations that differ in options of evaluations alone have one pretraining, and each its own values."""
+    records, trials = world.records, world.records.trials
+    points = {str(sorted(pretrained(c.params).items())) for c in records.configurations.values() if c.trials}
+    assert sum(t.stage == "pretrain" for t in trials.values()) == len(points) * world.sweep.seeds
+    for configuration in records.configurations.values():
+        if configuration.state == "complete":
+            lr = configuration.params.get("evals.good.lr", 0.0)
+            values = [score(trials[id_].config, {"lr": lr}) for id_ in configuration.trials]
+            assert configuration.values == [pytest.approx(sum(values) / len(values))]
+            for id_ in configuration.trials:
+                shown = records.final_metrics(id_, configuration.number)
+                assert shown["good/all/val/score"] == pytest.approx(score(trials[id_].config, {"lr": lr}))
+                judges = {trial.name: trial for trial in records.evaluations_of(id_, 10, configuration.number)}
+                assert set(judges) == set(world.sweep.evals)
+                for key, judge in judges.items():
+                    own = {name: v for name, v in configuration.params.items() if name.startswith(f"evals.{key}.")}
+                    assert {f"evals.{key}.{name}": v for name, v in judge.config.items() if name != "name"} == own
+                    assert configuration.number in records.owners[judge.id]

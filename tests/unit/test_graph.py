@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-from graphs import Fake, World, score, sweep_of
+from graphs import Fake, World, check_whole, score, sweep_of
 
 from sweep.jobs import Job, Outcome
-from sweep.records import Records
-from sweep.space import Choice, Float, pretrained
-from sweep.spec import Sweep
-
-
-def told(world: World) -> list[tuple[int, str, tuple[float, ...]]]:
-    return [(c.number, c.state, tuple(c.values)) for c in world.records.configurations.values()]
-
-
-def check_whole(world: World) -> None:
-    """Every planned trial is there once, over, and told once; the study agrees with the records."""
-    records = world.records
-    assert len(records.configurations) == world.sweep.budget.trials
-    tells = Counter(event["number"] for event in world.ledger if event["event"] == "told")
-    assert set(tells) == set(records.configurations)
-    assert set(tells.values()) == {1}
-    assert all(trial.over for trial in records.trials.values())
-    created = Counter(event["id"] for event in world.ledger if event["event"] == "trial")
-    assert set(created.values()) == {1}
-    states = Counter(trial.state.name for trial in world.graph.proposals.study.trials)
-    expected = Counter(
-        {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}[c.state] for c in records.configurations.values()
-    )
-    assert states == expected
 
 
 def test_each_pretraining_is_followed_by_features_and_evaluations_and_told_once() -> None:
@@ -179,6 +152,65 @@ def test_a_damaged_checkpoint_sends_the_pretraining_back_to_the_one_before() -> 
     assert any("damaged" in text for text in world.records.warnings.values())
 
 
+def test_a_damaged_checkpoint_is_made_again_by_the_next_driver_too() -> None:
+    world = World(sweep_of(budget={"trials": 1})).run()
+    again = World(sweep_of(budget={"trials": 1}, evals={"good": {}, "other": {}, "new": {}}), list(world.ledger))
+    job = again.launch()
+    assert job is not None and job.name == "new"
+    path = job.payload["checkpoint"]
+    again.graph.end(job, Outcome("corrupt", f"{path}: damaged checkpoint", damaged=(path,)))
+    third = World(again.sweep, list(again.ledger)).run()
+    check_whole(third)
+    assert [job.name for job in third.launched] == ["fake", "new"]
+    assert {trial.status for trial in third.records.trials.values()} == {"finished"}
+
+
+@pytest.mark.parametrize("name", ["other", "good"])
+def test_a_pretraining_whose_damaged_checkpoint_nobody_needs_any_more_is_as_it_was(name: str) -> None:
+    """The evaluation has no attempts left. The numbers of the others stand."""
+
+    def act(job: Job) -> Outcome | None:
+        path = job.payload.get("checkpoint", "")
+        return Outcome("corrupt", f"{path}: damaged checkpoint", damaged=(path,)) if job.name == name else None
+
+    sweep = sweep_of(budget={"trials": 1}, retries=0, evals={"good": {}, "other": {}})
+    fake = Fake(sweep, inputs={"other": {"read": "good"}})
+    world = World(sweep, fake=fake).run(act)
+    check_whole(world)
+    (trial,) = (trial for trial in world.records.trials.values() if trial.stage == "pretrain")
+    assert trial.status == "finished"
+    assert world.records.configurations[0].state == ("complete" if name == "other" else "failed")
+    again = World(world.sweep, list(world.ledger), fake)
+    assert again.graph.done
+    assert again.graph.retry_failed() == (1 if name == "other" else 2)
+    again.graph.start()
+    again.run()
+    # without an objective's value the first driver trained it again before it gave the configuration up
+    assert [job.name for job in again.launched] == (["fake", "other"] if name == "other" else ["good", "other"])
+    assert {trial.status for trial in again.records.trials.values()} == {"finished"}
+    assert again.records.configurations[0].state == "complete"
+
+
+def test_what_waits_for_a_checkpoint_that_cannot_be_made_again_fails_and_can_be_tried_again() -> None:
+    world = World(sweep_of(budget={"trials": 1}, retries=0))
+    job = world.launch()
+    assert job is not None
+    world.finish(job)
+    features = world.launch()
+    assert features is not None
+    path = features.payload["checkpoint"]
+    world.graph.end(features, Outcome("lost", f"{path}: damaged checkpoint", damaged=(path,)))
+    world.run(lambda job: Outcome("error", "out of memory"))
+    check_whole(world)
+    assert {trial.status for trial in world.records.trials.values()} == {"failed"}
+    again = World(world.sweep, list(world.ledger))
+    assert again.graph.retry_failed() == 4
+    again.graph.start()
+    again.run()
+    assert {trial.status for trial in again.records.trials.values()} == {"finished"}
+    assert again.records.configurations[0].state == "complete"
+
+
 def test_checkpoints_that_nothing_needs_are_given_up() -> None:
     world = World(sweep_of(budget={"trials": 1}))
     job = world.launch()
@@ -275,102 +307,6 @@ def test_the_budget_of_device_hours_ends_the_search() -> None:
     assert 3 <= len(world.records.configurations) <= 5
 
 
-def sweep_at_random(draw: random.Random) -> Sweep:
-    """Any sweep without options of evaluations."""
-    return sweep_of(
-        seeds=draw.randint(1, 2),
-        rungs=(rungs := draw.choice([(), (0.5,), (0.3, 0.6)])),
-        stop={"rule": "asha" if rungs and draw.random() < 0.5 else "none", "reduction": 2, "min_trials": 2},
-        budget={"trials": draw.randint(1, 5)},
-        search={"sampler": "random"},
-        retries=100,
-    )
-
-
-def tuned_at_random(draw: random.Random) -> Sweep:
-    """One that searches options of evaluations, alone or beside some of the method."""
-    given = sweep_at_random(draw)
-    options = {"evals.good.lr": Float(0.0, 0.1), "evals.other.limit": Choice([5, 9], when=draw.choice([{}, KIND]))}
-    method = draw.choice([{}, {"method.x": Choice([0.2, 0.7])}])
-    space = {"evals.good.kind": Choice(["a", "b"]), **options, **method}
-    search = {"sampler": "random", "startup": draw.randint(1, 3)}
-    budget = {"trials": draw.randint(2, 7)}
-    return Sweep.model_validate({**given.dump(), "space": space, "search": search, "budget": budget})
-
-
-KIND = {"evals.good.kind": "b"}
-
-
-@pytest.mark.parametrize("kind", [sweep_at_random, tuned_at_random])
-@pytest.mark.parametrize("seed", range(100))
-def test_whatever_the_order_and_however_often_the_driver_is_killed(
-    seed: int, kind: Callable[[random.Random], Sweep]
-) -> None:
-    """Random completion order, random failures, random kills: all is there once, and equal to the undisturbed run."""
-    draw = random.Random(seed)
-    sweep = kind(draw)
-    fake = Fake(sweep, inputs=draw.choice([{}, {"good": {"read": "other"}}]))
-    world = World(sweep, fake=fake)
-    flying: list[Job] = []
-    for _ in range(5000):
-        if world.graph.done:
-            break
-        action = draw.choice(["launch", "launch", "finish", "finish", "kill", "die", "point"])
-        if action == "launch" and len(flying) < 3 and (job := world.launch()):
-            flying.append(job)
-        elif action == "kill":
-            keep = max(0, len(world.ledger) - draw.randint(0, 5))  # what was not yet written when it died
-            world, flying = World(sweep, world.ledger[:keep], fake), []
-        elif flying and action in ("finish", "die"):
-            job = flying.pop(draw.randrange(len(flying)))
-            ended = outcome(world, job, died=action == "die")
-            world.finish(job, lambda job, ended=ended: ended)
-        elif flying and action == "point":
-            job = draw.choice(flying)
-            reached = world.records.trials[job.trial].checkpoint
-            middle = (reached.epoch if reached else 0) + 1
-            if job.stage == "pretrain" and middle < job.payload["until"]:
-                world.write_checkpoint(job, middle)
-    assert world.graph.done, "no end in sight"
-    check_whole(world)
-    check_shared(world)
-    if sweep.stop.rule == "none":  # else the verdicts depend on the order
-        assert told(world) == told(World(sweep, fake=fake).run())
-    rebuilt = Records(world.records.directory, world.records.manifest)
-    for event in world.ledger:
-        rebuilt.apply(event)
-    assert rebuilt.trials == world.records.trials
-    assert rebuilt.configurations == world.records.configurations
-
-
-def outcome(world: World, job: Job, died: bool) -> Outcome | None:
-    """What comes of a job at random: its process dies, or it stops when it was told to, or it does its work."""
-    if died:
-        return Outcome("died", "killed")
-    return Outcome("stopped") if job.trial in world.graph.stops else None
-
-
-def check_shared(world: World) -> None:
-    """Configurations that differ in options of evaluations alone have one pretraining, and each its own values."""
-    records, trials = world.records, world.records.trials
-    points = {str(sorted(pretrained(c.params).items())) for c in records.configurations.values()}
-    assert sum(t.stage == "pretrain" for t in trials.values()) == len(points) * world.sweep.seeds
-    for configuration in records.configurations.values():
-        if configuration.state == "complete":
-            lr = configuration.params.get("evals.good.lr", 0.0)
-            values = [score(trials[id_].config, {"lr": lr}) for id_ in configuration.trials]
-            assert configuration.values == [pytest.approx(sum(values) / len(values))]
-            for id_ in configuration.trials:
-                shown = records.final_metrics(id_, configuration.number)
-                assert shown["good/all/val/score"] == pytest.approx(score(trials[id_].config, {"lr": lr}))
-                judges = {trial.name: trial for trial in records.evaluations_of(id_, 10, configuration.number)}
-                assert set(judges) == set(world.sweep.evals)
-                for key, judge in judges.items():
-                    own = {name: v for name, v in configuration.params.items() if name.startswith(f"evals.{key}.")}
-                    assert {f"evals.{key}.{name}": v for name, v in judge.config.items() if name != "name"} == own
-                    assert configuration.number in records.owners[judge.id]
-
-
 def test_a_process_that_dies_after_its_last_checkpoint_has_finished() -> None:
     world = World(sweep_of(budget={"trials": 1}))
     job = world.launch()
@@ -461,201 +397,3 @@ def test_attempts_count_from_the_last_checkpoint() -> None:
         world.graph.end(job, Outcome("died", "the machine was taken away"))
     world.run()
     assert world.records.configurations[0].state == "complete"
-
-
-# -- options of evaluations -----------------------------------------------------------------------------------------
-
-
-TUNED: dict[str, Any] = {"space": {"evals.good.lr": Float(0.0, 0.1)}, "search": {"sampler": "random", "startup": 2}}
-
-
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_configurations_that_differ_in_an_evaluation_alone_share_their_pretrainings(seeds: int) -> None:
-    world = World(sweep_of(**TUNED, seeds=seeds, budget={"trials": 5})).run(slots=2)
-    check_whole(world)
-    check_shared(world)
-    counts = Counter(trial.stage for trial in world.records.trials.values())
-    assert counts == {"pretrain": seeds, "features": seeds, "evaluation": seeds * (5 + 1)}, "other is computed once"
-    values = {configuration.values[0] for configuration in world.records.configurations.values()}
-    assert len(values) == 5
-    assert len(world.records.frame()) == 5 * seeds
-    study = world.graph.proposals.study.trials
-    assert [trial.values[0] for trial in study] == [c.values[0] for c in world.records.configurations.values()]
-
-
-def test_a_shared_checkpoint_stays_while_anything_may_be_measured_on_it() -> None:
-    world = World(sweep_of(**TUNED, budget={"trials": 4})).run(slots=3)
-    (trial,) = (trial for trial in world.records.trials.values() if trial.stage == "pretrain")
-    assert [point.epoch for point in trial.checkpoints] == [10]
-    assert world.graph.deletions == []
-
-
-def test_few_configurations_wait_for_a_pretraining_of_another_one() -> None:
-    """Else all would be proposed before the first is measured, and no budget could end the search."""
-    world = World(sweep_of(**TUNED, budget={"trials": 50}))
-    job = world.launch()
-    assert job is not None
-    assert world.launch() is None
-    assert len(world.records.configurations) == 3, "the first, and as many as `startup` says"
-    world.finish(job)
-    features = world.launch()
-    assert features is not None
-    world.finish(features)
-    assert len(world.records.configurations) == 3
-    world.run(slots=2)
-    check_whole(world)
-
-
-def test_an_evaluation_alone_needs_no_room_for_a_pretraining() -> None:
-    world = World(sweep_of(**TUNED, budget={"trials": 4}))
-    first = world.graph.next()
-    assert first is not None
-    world.finish(first)
-    while job := world.graph.next(lambda stage: stage != "pretrain"):
-        world.finish(job)
-    check_whole(world)
-
-
-def test_a_grid_begins_with_different_pretrainings() -> None:
-    space = {"method.x": Choice([0.1, 0.2, 0.3]), "evals.good.lr": Choice([0.0, 0.1])}
-    world = World(sweep_of(space=space, search={"sampler": "grid"}))
-    jobs = [world.launch() for _ in range(3)]
-    assert [job.stage for job in jobs if job] == ["pretrain"] * 3
-    for job in jobs:
-        assert job is not None
-        world.finish(job)
-    world.run(slots=3)
-    check_whole(world)
-    check_shared(world)
-
-
-def test_what_one_configuration_was_stopped_for_stops_no_other() -> None:
-    """The second is proposed when the shared pretraining was stopped at a rung, or is about to be."""
-    stop = {"rule": "median", "min_trials": 1}
-    known = [{"evals.good.lr": lr} for lr in (0.05, 0.0, 0.1)]
-    sweep = sweep_of(**TUNED, rungs=[0.5], stop=stop, known=known[1:], budget={"trials": 2})
-    world = World(sweep)
-    world.graph.verdicts._rungs[0].append([score({"method": {}, "seed": 0}, {"lr": 0.05})])  # of an earlier one
-    for stage in ("pretrain", "features", "evaluation"):
-        job = world.graph.next(lambda stage: stage != "evaluation" or len(world.launched) < 9)
-        assert job is not None
-        assert job.stage == stage
-        world.finish(job)
-    assert world.records.configurations[0].state == "pruned"
-    world.run()
-    check_whole(world)
-    assert [c.state for c in world.records.configurations.values()] == ["pruned", "complete"]
-    (trial,) = (trial for trial in world.records.trials.values() if trial.stage == "pretrain")
-    assert trial.status == "finished"
-    first = world.records.configurations[0].evaluations[trial.id]
-    assert set(first) == {5}, "what was stopped is not measured at the end"
-
-
-def test_a_pretraining_that_was_told_to_stop_goes_on_for_a_configuration_proposed_since() -> None:
-    world = World(sweep_of(**TUNED, rungs=[0.5], stop={"rule": "median"}, budget={"trials": 2}))
-    job = world.launch()
-    assert job is not None
-    world.graph.end(job, Outcome("stopped"))
-    (trial,) = (trial for trial in world.records.trials.values() if trial.stage == "pretrain")
-    assert trial.status == "waiting"
-    world.run()
-    check_whole(world)
-
-
-def test_an_evaluation_reads_the_result_that_its_own_configuration_has() -> None:
-    sweep = sweep_of(space={"evals.other.lr": Float(0.0, 0.1)}, search={"sampler": "random"}, budget={"trials": 3})
-    world = World(sweep, fake=Fake(sweep, inputs={"good": {"read": "other"}})).run(slots=3)
-    check_whole(world)
-    read = [job.payload["inputs"]["read"]["metrics"]["all/val/score"] for job in world.launched if job.name == "good"]
-    lrs = [configuration.params["evals.other.lr"] for configuration in world.records.configurations.values()]
-    assert read == [pytest.approx(score({"method": {}, "seed": 0}, {"lr": lr})) for lr in lrs]
-    for job in world.launched:
-        if job.name == "good":
-            assert world.records.trials[world.records.trials[job.trial].inputs["read"]].name == "other"
-
-
-def test_failed_evaluations_of_shared_pretrainings_can_be_tried_again() -> None:
-    def act(job: Job) -> Outcome | None:
-        return Outcome("error", "no") if job.name == "good" and job.payload["config"]["lr"] > 0.05 else None
-
-    sweep = sweep_of(**TUNED, known=[{"evals.good.lr": lr} for lr in (0.02, 0.08)], budget={"trials": 2}, retries=0)
-    world = World(sweep).run(act)
-    assert [c.state for c in world.records.configurations.values()] == ["complete", "failed"]
-    again = World(sweep, list(world.ledger))
-    assert again.graph.retry_failed() == 1
-    again.graph.start()
-    again.run()
-    check_shared(again)
-    assert [job.name for job in again.launched] == ["good"]
-    assert [c.state for c in again.records.configurations.values()] == ["complete", "complete"]
-
-
-def test_a_pretraining_of_another_sweep_serves_all_configurations() -> None:
-    sweep = sweep_of(**TUNED, budget={"trials": 3})
-    done = World(sweep).run()
-    more = sweep_of(**{**TUNED, "search": {"sampler": "random"}}, seed=0, budget={"trials": 6})
-    world = World(more, reuse=done.records).run()
-    check_whole(world)
-    check_shared(world)
-    assert Counter(job.stage for job in world.launched) == {"evaluation": 3}
-
-
-def test_a_ledger_of_before_says_of_all_evaluations_of_a_pretraining_that_they_judge_it() -> None:
-    world = World(sweep_of(budget={"trials": 2})).run()
-    old = [event for event in world.ledger if event["event"] != "evaluations"]
-    records = Records(world.records.directory, world.records.manifest)
-    for event in old:
-        records.apply({key: value for key, value in event.items() if key != "inputs"})
-    assert records.frame().equals(world.records.frame())
-    again = World(world.sweep, old).run()
-    assert again.launched == []
-    assert again.records.configurations == world.records.configurations
-
-
-def test_an_evaluation_of_two_configurations_depends_on_the_features_of_one() -> None:
-    space = {"evals.good.limit": Choice([5, 9])}
-    known = [{"evals.good.limit": limit} for limit in (5, 9)]
-    world = World(sweep_of(space=space, known=known, budget={"trials": 2}, retries=0))
-    pretraining = world.launch()
-    assert pretraining is not None
-    assert world.launch() is None
-    world.finish(pretraining)
-    first, second = world.launch(), world.launch()
-    assert first is not None and second is not None
-    assert first.stage == second.stage == "features", "each limit has its own"
-    world.finish(first)
-    jobs = {job.name: job for job in (world.launch(), world.launch()) if job}
-    world.graph.end(second, Outcome("error", "disk full"))
-    for job in jobs.values():
-        world.finish(job)
-    check_whole(world)
-    assert {job.name: world.records.trials[job.trial].status for job in jobs.values()} == {
-        "good": "finished", "other": "finished",
-    }  # fmt: skip
-    assert [c.state for c in world.records.configurations.values()] == ["complete", "failed"]
-
-
-def test_nothing_is_said_of_a_configuration_before_it_is_taken_up_whole() -> None:
-    """A kill between the failure of features and what depends on them; then an evaluation is added."""
-
-    def act(job: Job) -> Outcome | None:
-        return Outcome("error", "disk full") if job.stage == "features" else None
-
-    known = [{"evals.good.lr": lr} for lr in (0.02, 0.08)]
-    sweep = sweep_of(**TUNED, known=known, budget={"trials": 2}, retries=0)
-    world = World(sweep)
-    job = world.launch()
-    assert world.launch() is None
-    assert job is not None
-    world.finish(job)
-    features = world.launch()
-    assert features is not None
-    kept = len(world.ledger) + 1
-    world.finish(features, act)
-    evals = {"good": {}, "other": {}, "new": {}}
-    larger = sweep_of(**TUNED, known=known, budget={"trials": 2}, evals=evals, objectives=["max new/all/val/score"])
-    again = World(larger, world.ledger[:kept]).run()
-    check_whole(again)
-    assert {c.reason for c in again.records.configurations.values()} == {
-        "evaluation new failed: features it depends on failed: disk full"
-    }

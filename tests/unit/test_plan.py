@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import field_validator
 
 from datasets.base import DataError
 from datasets.config import ConfigError
 from sweep.evaluations import in_turn
 from sweep.plan import Plan, requirement
+from sweep.records import Configuration
+from sweep.search import Proposals
 from sweep.space import Choice, Float
 from sweep.spec import Sweep, build, with_settings
 from trainables.core.config import resolve
+from trainables.evals import knn, linear
 from trainables.evals.base import Needs
 
 POINT = {"method.lambda": 10.0, "method.bins": 8, "method.kappa": 3.0}
@@ -82,6 +86,18 @@ def test_identity_of_an_evaluation(plan: Plan, monkeypatch: pytest.MonkeyPatch) 
     ids.append({node.key: node for node in changed}["linear"].id_of("a", 3))
     assert len(set(ids)) == len(ids)
     assert plan.features_id("a", 3, []) not in ids
+
+
+def test_features_are_asked_for_by_the_data_that_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by those of the training, which may have other labels."""
+    seen, judged = [], linear.requests
+    monkeypatch.setattr(linear, "requests", lambda cfg, spec: seen.append(spec.shape) or judged(cfg, spec))
+    monkeypatch.setattr("datasets.digits.evaluated", lambda cfg: cfg.model_copy(update={"channels": 3}), raising=False)
+    plan = Plan(small(), None)
+    config = plan.pretraining(POINT, 0)[1]
+    plan.evaluations(config, POINT)
+    assert set(seen) == {(3, 16, 16)}
+    assert plan.spec(resolve(config)).shape == (1, 16, 16)
 
 
 def test_metrics_are_those_every_point_yields(plan: Plan) -> None:
@@ -159,6 +175,38 @@ def test_options_of_evaluations_are_no_part_of_a_pretraining() -> None:
     assert "knn/all/val/top1" in plan.metrics
 
 
+GRID: dict[str, Any] = {
+    "space": {"evals.knn.k": {"choice": [1, 9]}, "method.bins": {"choice": [4, 8]}}, "search": {"sampler": "grid"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("trials", "known", "configurations", "pretrainings"),
+    [
+        (2, [], 2, 2),
+        (2, [{"evals.knn.k": 1, "method.bins": 4}], 2, 2),
+        (2, [{"evals.knn.k": 9, "method.bins": 8}], 2, 2),
+        (3, [{"evals.knn.k": 9, "method.bins": 8}, {"evals.knn.k": 1, "method.bins": 8}], 3, 2),
+        (3, [{"evals.knn.k": 9, "method.bins": 8}] * 2, 3, 2),
+        (9, [{"evals.knn.k": 9, "method.bins": 8}], 4, 2),
+    ],
+)
+def test_the_plan_of_a_grid_counts_what_the_search_proposes(
+    trials: int, known: list[dict[str, Any]], configurations: int, pretrainings: int
+) -> None:
+    sweep = build({**SWEEP, **TUNED, **GRID, "known": known, "budget": {"trials": trials}}, "test")
+    counts = Plan(sweep, None).counts()
+    proposals = Proposals(sweep)
+    proposed: list[dict[str, Any]] = []
+    while len(proposed) < trials and (one := proposals.propose(len(proposed))):
+        proposed.append(one.params)
+        past = Configuration(len(proposed) - 1, one.params, one.source, [])
+        proposals._configurations[past.number] = past
+    assert (counts["configurations"], counts["pretrainings"]) == (configurations, pretrainings)
+    assert len(proposed) == configurations
+    assert len({point["method.bins"] for point in proposed}) == pretrainings
+
+
 @pytest.mark.parametrize(
     ("changes", "pretrainings"),
     [
@@ -186,6 +234,52 @@ def test_objectives_must_be_there_whatever_the_options() -> None:
         Plan(build({**values, "space": parts}, "test"), None)
     both = Plan(build({**values, "space": {"evals.knn.parts": {"choice": [["*"], ["all", "group"]]}}}, "test"), None)
     assert {"knn/all/val/top1", "knn/group/val/top1"} <= both.metrics
+
+
+class OddNeighbours(knn.Config):
+    """Options of `knn` that refuse what lies between the ends of a range."""
+
+    @field_validator("k")
+    @classmethod
+    def _odd(cls, k: int) -> int:
+        if k % 2 == 0:
+            raise ValueError("must be odd")
+        return k
+
+
+PROBES = {"evals.linear.probe": {"choice": ["logistic", "mlp"]}, "evals.linear.bias": {"choice": [True, False]}}
+SWEEPS: dict[str, Any] = {**SWEEP, "known": [], "objectives": ["max knn/all/val/top1"]}
+
+
+def test_of_a_small_space_every_point_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "Config", OddNeighbours)
+    odd = {"space": {"evals.knn.k": {"int": [1, 9], "step": 2}}}
+    Plan(build({**SWEEPS, **odd}, "test"), None)
+    Plan(build({**SWEEPS, **odd, "search": {"sampler": "grid"}}, "test"), None)
+    with pytest.raises(ConfigError, match=r"evals.knn.k: must be odd.*\(at evals.knn.k=2\)"):
+        Plan(build({**SWEEPS, "space": {"evals.knn.k": {"int": [1, 9]}}}, "test"), None)
+    Plan(build({**SWEEPS, "space": {"evals.knn.k": {"int": [1, 9]}}, "search": {"sampler": "grid"}}, "test"), None)
+    both = {**SWEEPS, "space": PROBES, "objectives": ["max linear/all/val/top1"]}
+    with pytest.raises(ConfigError, match=r"everywhere: .*the mlp has intercepts \(at .*probe=mlp, .*bias=False\)"):
+        Plan(build(both, "test"), None)
+
+
+def test_a_point_between_those_that_were_checked_may_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "Config", OddNeighbours)
+    space = {"evals.knn.k": {"int": [1, 101]}, **PROBES}
+    plan = Plan(build({**SWEEPS, "space": space}, "test"), None)
+    point = {"evals.knn.k": 3, "evals.linear.probe": "logistic", "evals.linear.bias": False}
+    assert plan.refusal(point) == ""
+    assert plan.refusal({**point, "evals.knn.k": 4}).startswith("evals.knn.k: must be odd")
+    mlp = {**point, "evals.linear.probe": "mlp"}
+    assert plan.refusal(mlp) == "", "no objective is measured by it"
+    keys = [node.key for node in plan.evaluations(plan.pretraining(mlp, 0)[1], mlp)]
+    assert "linear" not in keys and "knn" in keys
+    judged = Plan(build({**SWEEPS, "space": space, "objectives": ["max linear/all/val/top1"]}, "test"), None)
+    assert "the mlp has intercepts (at evals.knn.k=3, " in judged.refusal(mlp)
+    bins = Plan(small(**{"space.method.bins": {"int": [4, 8]}, "known": []}), None)
+    assert "7 bins" in bins.refusal({**POINT, "method.bins": 7})
+    assert bins.refusal(POINT) == ""
 
 
 EDITS = {

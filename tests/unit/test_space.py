@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from typing import Any
 
@@ -22,6 +23,7 @@ from sweep.space import (
     check_point,
     corner_points,
     describe,
+    every_point,
     grid,
     in_order,
 )
@@ -157,6 +159,24 @@ def test_ends_are_few() -> None:
     assert len(corner_points(space)) == 13
     for point, other in itertools.combinations(corner_points(space), 2):
         assert point != other
+
+
+def test_a_small_space_has_all_its_points() -> None:
+    points = every_point(CONDITIONAL, 1000)
+    assert all(check_point(CONDITIONAL, point, "every") == point for point in points)
+    corners = [json.dumps(point, sort_keys=True) for point in corner_points(CONDITIONAL)]
+    assert set(corners) <= {json.dumps(point, sort_keys=True) for point in points}
+    assert every_point({"a": Int(1, 9), "b": Choice([True, False])}, 18)[3] == {"a": 2, "b": False}
+    assert every_point({"a": Int(1, 9), "b": Choice([True, False])}, 17) == []
+    assert [point["a"] for point in every_point({"a": Int(1, 9, step=2, also=(0,))}, 9)] == [0, 1, 3, 5, 7, 9]
+    assert every_point({"a": Float(0.5, 2), "b": Float(0, 1, step=0.5)}, 6, Dimension.every)[0] == {"a": 0.5, "b": 0.0}
+    assert every_point({"a": Int(1, 10**12)}, 200) == []
+    assert every_point(CONDITIONAL, 1000, Dimension.grid) == grid(CONDITIONAL)
+
+
+def test_a_step_holds_on_a_grid_of_few_numbers() -> None:
+    assert Int(1, 5, step=2).grid() == [1, 3, 5]
+    assert Int(1, 5).grid() == [1, 2, 3, 4, 5]
 
 
 def test_describe() -> None:
