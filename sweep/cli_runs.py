@@ -109,7 +109,7 @@ def data(
     from sweep.run import root_of
     from sweep.tools import render_data, show_data
 
-    lines = render_data(name, sets, *render) if render else show_data(name, sets, root_of(data_root), out)
+    lines = render_data(name, sets, *render) if render else show_data(name, sets, root_of(data_root, made=True), out)
     for line in lines:
         print(line, flush=True)
 

@@ -155,8 +155,17 @@ def _plan(sweep: Sweep, data_root: str | Path | None) -> Any:
     return Plan(sweep, root_of(data_root))
 
 
-def root_of(data_root: str | Path | None) -> Path | None:
-    """Where the data are: as given, else $SWEEP_DATA, else nowhere (some data sets need no folder)."""
+def root_of(data_root: str | Path | None, made: bool = False) -> Path | None:
+    """Where the data are: as given, else $SWEEP_DATA, else nowhere (some data sets need no folder).
+
+    Args:
+        made: it may be missing, as what is fetched makes it.
+
+    Raises:
+        ConfigError: what was given is no folder; some data sets would else be generated in place of the user's.
+    """
+    if data_root and not made and not Path(data_root).is_dir():
+        raise ConfigError(f"--data-root {data_root}: no such folder")
     root = data_root or os.environ.get("SWEEP_DATA")
     return Path(root).resolve() if root else None
 

@@ -23,6 +23,7 @@ from datasets.synth import speech
 from datasets.transforms.base import Shape, Transform, bernoulli
 
 BABBLE_SECONDS, TALKERS = 32, 8  # of the noise that is there without files
+MOST = 60  # dB between signal and noise, either way
 
 
 class SoundTransform(Transform):
@@ -69,7 +70,13 @@ class WhiteNoise(SoundTransform):
         return x + p[:, :1, None] * p[:, 1:].reshape(x.shape)
 
     def at(self, strength: float, n: int) -> Tensor:
-        """A level, with noise that is always the same."""
+        """A level, with noise that is always the same.
+
+        Raises:
+            ConfigError: it is negative.
+        """
+        if strength < 0:
+            raise ConfigError(f"strengths: '{self.code}' has no negative deviation (got {strength:g})")
         noise = torch.randn(n, self.dims - 1, generator=torch.Generator().manual_seed(0))
         return torch.cat([torch.full((n, 1), float(strength)), noise], 1)
 
@@ -78,8 +85,8 @@ class BackgroundOptions(Config):
     """Options of background noise."""
 
     folder: str = Field("", description="absolute path of a folder of WAV or FLAC files (MUSAN); '' = made-up babble")
-    snr_min: int = Field(0, ge=-60, le=60, description="dB of the signal over the noise, least (published: 0)")
-    snr_max: int = Field(15, ge=-60, le=60, description="dB, most; whole numbers, each as likely (published: 15)")
+    snr_min: int = Field(0, ge=-MOST, le=MOST, description="dB of the signal over the noise, least (published: 0)")
+    snr_max: int = Field(15, ge=-MOST, le=MOST, description="dB, most; whole numbers, each as likely (published: 15)")
     probability: float = Field(1, ge=0, le=1, description="of being applied, per sample")
     rate: int = Field(_sound.RATE, ge=1000, le=96_000, description="Hz of the data, to which the noise is brought")
 
@@ -128,7 +135,13 @@ class BackgroundNoise(SoundTransform):
         return x.index_copy(0, here, mix(chosen, noise[:, None].expand_as(chosen), torch.from_numpy(snr)))
 
     def at(self, strength: float, n: int) -> Tensor:
-        """A signal-to-noise ratio in dB, with noise that is always the same."""
+        """A signal-to-noise ratio in dB, with noise that is always the same.
+
+        Raises:
+            ConfigError: it is beyond what the options allow.
+        """
+        if abs(strength) > MOST:
+            raise ConfigError(f"strengths: '{self.code}' is of -{MOST} to {MOST} dB (got {strength:g})")
         p = self.sample(n, torch.Generator().manual_seed(0))
         p[:, 0], p[:, 3] = strength, 1
         return p

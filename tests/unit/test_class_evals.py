@@ -1,4 +1,4 @@
-"""Linear probes and votes on frames, draws and few labels, of encoders of sound and of images in patches."""
+"""Probes and nearest neighbours of frames, draws and few labels, of encoders of sound and of images in patches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datasets.base import Spec
 from datasets.config import ConfigError
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load
-from trainables.evals import _classes, adversarial, base, frame_votes, knn, linear, transfer
+from trainables.evals import _classes, adversarial, base, features, knn, linear, transfer
 from trainables.evals._labelled import Labelled, framewise, labelled
 from trainables.evals.base import Request, Result
 from trainables.evals.features import CheckpointSubject
@@ -220,65 +220,32 @@ def test_frames_of_longer_sounds_by_transfer(checkpoints: dict[str, Path], tmp_p
         judged(checkpoints["sound"], tmp_path, "transfer", to={**to, "frames": 520}, factor="pitch", parts=("module2",))
 
 
-# -- votes of frames ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("of", "code", "strengths"), [("sound", "bac", (20, -20)), ("images", "fli", (1,))])
-def test_votes(of: str, code: str, strengths: tuple[float, ...], checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    factor = "pitch" if of == "sound" else "class"
-    options = {
-        "factor": factor,
-        "noise": code,
-        "strengths": strengths,
-        "probe": "ridge",
-        "parts": ("module0", "module1"),
-    }
-    result = judged(checkpoints[of], tmp_path, "frame_votes", **options)
-    names = {name.rsplit("/", 1)[1] for name in result.metrics}
-    assert {f"top1_{code}_{strength}" for strength in strengths} < names
-    assert all(0 <= value <= 1 for name, value in result.metrics.items() if "auc" in name or "top1" in name)
-    assert base.direction(frame_votes, "all/val/top1_bac_-10") == base.direction(frame_votes, "a/val/top1") == "max"
-    if of == "sound":
-        judged(checkpoints[of], tmp_path / "b", "frame_votes", factor=factor, parts=("*",), probe="ridge")
-
-
-def test_the_most_frames_win_and_the_more_probable_class_of_equals() -> None:
-    scores = torch.tensor([[[5.0, 0, 0], [0, 0.1, 0], [0, 0.1, 0]], [[9.0, 0, 0], [0, 1, 0], [0, 0, 8]]])
-    votes = frame_votes.poll(scores)
-    assert votes.winner.tolist() == [1, 0]
-    expected = scores.double().softmax(-1).numpy().var(axis=1).mean(axis=1)
-    np.testing.assert_allclose(votes.variance, expected)
-    found = frame_votes.measure(votes, torch.tensor([1, 2]))
-    assert (found["top1"], found["variance_auc"]) == (0.5, 1.0) and found["frame_top1"] == 0.5
-    assert [found["variance_right"], found["variance_wrong"]] == pytest.approx(expected.tolist())
-    assert frame_votes.measure(votes, torch.tensor([1, 0]))["variance_wrong"] == 0
-
-
-def test_moving_means() -> None:
-    x = torch.arange(6.0).view(1, 6, 1) ** 2
-    assert frame_votes.smoothed(x, 3)[0, :, 0].tolist() == pytest.approx([0.5, 5 / 3, 14 / 3, 29 / 3, 50 / 3, 20.5])
-    assert torch.equal(frame_votes.smoothed(x, 1), x)
-    square = frame_votes.smoothed(torch.arange(9.0).view(1, 9, 1), 3, (3, 3))
-    assert square[0, 4, 0] == 4 and square[0, 0, 0] == 2, "of four cells in the corner"
-
-
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("name", "of", "options"),
     [
-        ({"factor": "phone"}, "'phone' is labelled per frame; an item has no class of its own"),
-        ({"noise": "bak"}, "'bak': no such transform; did you mean 'bac'"),
-        ({"noise": "fli"}, "'fli' needs images"),
-        ({"factor": "clas"}, "did you mean 'class'"),
+        ("linear", "sound", {"pool": "flat"}),
+        ("knn", "sound", {"pool": "flat", "draws": 2}),
+        ("linear", "framed", {}),
+        ("adversarial", "sound", {"pool": "flat"}),
+        ("frame_votes", "sound", {}),
     ],
 )
-def test_votes_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
-    spec = Spec(shape=(1, 1000), labels={"class": 3, "phone": 5}, frames={"phone": 10})
-    with pytest.raises(ConfigError, match=f"^frame_votes: .*{message}"):
-        base.check(frame_votes, frame_votes.Config(**options), spec, {"all": 4}, {"frames": ()})
-    with pytest.raises(ConfigError, match="needs 'frames' capability"):
-        base.check(frame_votes, frame_votes.Config(), spec, {"all": 4}, {})
-    with pytest.raises(ValueError, match="must be odd"):
-        frame_votes.Config(smooth=4)
+def test_more_frames_than_memory_holds_are_refused(
+    name: str, of: str, options: dict[str, Any], checkpoints: dict[str, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    subject = CheckpointSubject(checkpoints[of], None, tmp_path)
+    length, width = subject.method.places["module1"][0], subject.method.parts["module1"]  # type: ignore[index,union-attr,misc,operator]
+    items, one = len(subject.data("train")[0]), length * width * options.get("draws", 1)
+    monkeypatch.setattr(features, "MOST", items * one - 1)
+    with pytest.raises(ConfigError) as refused:
+        evaluate(subject, name, {"factor": "pitch", "parts": ("module1",), **options})
+    assert str(refused.value) == (
+        f"part 'module1': frames of {items} items, {one:,} values each, are more than the {items * one - 1:,} that "
+        f"are held in memory; set limit to {items - 1} or less"
+    )
+    assert not list(tmp_path.glob("*.h5"))
+    evaluate(subject, name, {"factor": "pitch", "parts": ("module1",), "limit": items - 1, **options})
 
 
 # -- adversarial items ----------------------------------------------------------------------------------------------

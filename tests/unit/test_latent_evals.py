@@ -1,9 +1,10 @@
-"""Decoders of latents and what is read from them, on sounds and images made here; analyses whose answer is known."""
+"""What is read from decoders of latents, and analyses without one, where the answer is known."""
 
 from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,24 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from test_features import made
+from test_latent_decoder import QUICK, SOUND
 from torch import Tensor, nn
 
 from datasets.base import Spec
-from datasets.config import ConfigError
-from trainables.core import state
-from trainables.core.config import resolve
-from trainables.core.draws import generator
+from datasets.config import ConfigError, parse
 from trainables.core.evaluate import evaluate
 from trainables.evals import (
-    _decoder,
     _density,
-    _frames,
     _latents,
-    _sound,
     base,
     interpolation_score,
     latent_decoder,
@@ -40,37 +36,14 @@ from trainables.evals import (
     total_correlation,
 )
 from trainables.evals._decoder import Decoder
-from trainables.evals._frames import Frames, some_frames
-from trainables.evals.base import Request, Result
+from trainables.evals.base import Request
 from trainables.evals.features import CheckpointSubject
 from trainables.evals.probes import Linear
 
-SOUND: dict[str, Any] = {
-    "method": {"name": "sim", "encoder": {"channels": 8, "context": 6}, "prediction_steps": 4, "negatives": 3},
-    "data": {"name": "made.tones", "limit": 40, "samples": 1280},
-    "views": {"count": 1},
-}
-IMAGES: dict[str, Any] = {
-    "method": {
-        "name": "sim", "prediction_steps": 1, "negatives": 3, "kl_reduction": "channels",
-        "encoder": {"name": "resnet34", "channels": 4, "blocks": [1, 1, 1], "patch": 8, "step": 4},
-    },
-    "data": {"name": "digits", "size": 16, "limit": 60},
-    "views": {"count": 1},
-}  # fmt: skip
-QUICK: dict[str, Any] = {"training": {"epochs": 2}, "clips": 3}
 WIDTHS = {"all": 6, "module0": 8, "module1": 8, "context": 6}
 PLACES = {"all": (64,), "module0": (511,), "module1": (129,), "context": (64,)}
 FRAMES = {"frames": tuple(f"{part}={places[0]}" for part, places in PLACES.items())}
 WORDS = Spec(shape=(1, 10_240), labels={"vowel": 3, "pitch": 0, "phone": 5}, rate=16_000, frames={"phone": 160})
-
-
-def made(config: dict[str, Any], folder: Path) -> Path:
-    torch.manual_seed(0)
-    resolved = resolve(config)
-    spec = resolved.build_views(resolved.source(None, "train").spec).spec
-    state.save(folder / "epoch-0001", resolved.build_method(spec), resolved.dump(), spec, epoch=1)
-    return folder / "epoch-0001"
 
 
 @pytest.fixture(scope="module")
@@ -78,160 +51,9 @@ def of_sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(SOUND, tmp_path_factory.mktemp("sound"))
 
 
-@pytest.fixture(scope="module")
-def of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(IMAGES, tmp_path_factory.mktemp("images"))
-
-
 @pytest.fixture
 def heard(of_sound: Path, tmp_path: Path) -> CheckpointSubject:
     return CheckpointSubject(of_sound, None, tmp_path / "cache", out=tmp_path / "out")
-
-
-# -- frames ---------------------------------------------------------------------------------------------------------
-
-
-def test_latents_are_drawn_anew_or_computed_once(heard: CheckpointSubject, monkeypatch: pytest.MonkeyPatch) -> None:
-    request, rows = Request("train"), torch.tensor([3, 0])
-    drawn = Frames(heard, request, "module1", "sample")
-    rng = generator(0, "a")
-    one, two = drawn(rows, rng), drawn(rows, rng)
-    assert one.shape == (2, *heard.method.places["module1"], 8) and not torch.equal(one, two)  # type: ignore[index,misc,union-attr]
-    torch.testing.assert_close(drawn(rows, generator(0, "a")), one)
-    mean = Frames(heard, request, "module1", "mean")
-    assert torch.equal(mean(rows, rng), mean(rows, rng))
-    torch.testing.assert_close(mean.every(0)[rows], heard.method.frames(heard.inputs(request)[rows])["module1"])  # type: ignore[operator]
-    monkeypatch.setattr(_frames, "STORED", 10)  # too many to be kept
-    again = Frames(heard, request, "module1", "mean")
-    assert again.stored is None and mean.stored is not None
-    torch.testing.assert_close(again(rows, rng), mean(rows, rng))
-    torch.testing.assert_close(
-        torch.stack([drawn(rows, rng) for _ in range(300)]).mean(0), mean(rows, rng), atol=0.3, rtol=0
-    )
-
-
-def test_few_frames_of_each_item(heard: CheckpointSubject) -> None:
-    request = Request("val")
-    whole = heard.features(Request("val", part="module2", pool="frames")).parts["module2"]
-    few = some_frames(heard, request, ["module2", "module0"], 3, "mean", 1)
-    assert few["module2"].shape == (40, 3, 8) and few["module0"].shape == (40, 3, 8)
-    there = (few["module2"][:, :, None] - whole[:, None]).abs().amax(-1) < 1e-6  # (n, 3, L)
-    assert bool((there.sum(-1) >= 1).all()) and bool(there.any(1).sum(-1).eq(3).all()), "each once"
-    assert some_frames(heard, request, ["module2"], None, "mean", 1)["module2"].shape == whole.shape
-    again, other = (some_frames(heard, request, ["module0"], 3, "sample", seed)["module0"] for seed in (1, 2))
-    assert torch.equal(again, some_frames(heard, request, ["module0"], 3, "sample", 1)["module0"])
-    assert not torch.allclose(again, other)
-
-
-# -- decoders -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("frames", "samples", "name"),
-    [
-        (511, 10_240, "module0"), (129, 10_240, "module1"), (64, 10_240, "module2"), (1023, 20_480, "module0"),
-        (441, 8821, "module0"), (111, 8821, "module1"), (55, 8821, "module2"), (52, 10_240, "simple_v2"),
-        (13, 10_240, "v3_two_modules"), (2047, 10_240, "gim_l1"), (24, 10_240, "simple_v1"),
-    ],
-)  # fmt: skip
-def test_the_decoder_that_fits_a_part(frames: int, samples: int, name: str) -> None:
-    found = latent_decoder.fitting(None, "module0", frames, samples)
-    assert found == name or latent_decoder.SoundDecoder(1, found).samples(frames) == samples
-    assert found == name
-
-
-def test_a_decoder_of_sound_and_what_it_writes(heard: CheckpointSubject) -> None:
-    before = {name: value.clone() for name, value in heard.method.state_dict().items()}
-    options = {**QUICK, "parts": ["module1"], "every": 2, "dimensions": 3}
-    found = evaluate(heard, "latent_decoder", options)
-    assert all(torch.equal(value, before[name]) for name, value in heard.method.state_dict().items())
-    assert not heard.method.training
-    again = evaluate(heard, "latent_decoder", options)
-    assert again.metrics == found.metrics, "a seed decides everything"
-    for split in ("val", "test"):
-        values = {name: found.metrics[f"module1/{split}/{name}"] for name in latent_decoder.SOUND}
-        silent = heard.inputs(Request(split)).square().mean()  # type: ignore[arg-type]
-        assert values["loss_silence"] == pytest.approx(float(silent), rel=1e-4)
-        assert values["loss"] == values["mse"] and values["mse_mean"] > 0
-        assert values["r2"] == pytest.approx(1 - values["mse"] / values["mse_mean"])
-    sounds = {name: soundfile.info(path) for name, path in found.artifacts.items() if name.endswith(".wav")}
-    pause = int(_sound.PAUSE * 16_000)
-    lengths = {
-        "reconstructions_module1_original.wav": 3, "reconstructions_module1_decoded.wav": 3, "samples_module1.wav": 3,
-        "samples_module1_epoch0002.wav": 3, "interpolations_module1_whole.wav": 10,
-        "interpolations_module1_partial.wav": 10, "masks_module1_all.wav": 3, "masks_module1_without.wav": 3,
-        "masks_module1_only.wav": 3, "masks_module1_zero.wav": 3,
-    }  # fmt: skip
-    assert sounds.keys() == lengths.keys()
-    for name, count in lengths.items():
-        assert sounds[name].samplerate == 16_000 and sounds[name].frames == count * 1280 + (count - 1) * pause
-    for name in ("reconstructions", "samples", "interpolations", "masks"):
-        assert Image.open(found.artifacts[f"{name}_module1.png"]).width > 300
-
-
-class Given:
-    """Latents that are the same each time."""
-
-    def __init__(self, z: Tensor) -> None:
-        self.z, self.width = z, z.shape[2]
-
-    def __call__(self, rows: Tensor, rng: torch.Generator) -> Tensor:
-        return self.z[rows]
-
-
-def test_a_decoder_learns_what_another_one_makes() -> None:
-    z = torch.randn(80, 40, 6, generator=torch.Generator().manual_seed(0))
-    torch.manual_seed(1)
-    form = {"net": "gim_l1", "width": 6, "places": [40], "shape": [1, 205]}
-    with torch.no_grad():
-        true = latent_decoder.build(form)(z)
-    cfg = latent_decoder.Recipe(epochs=80, lr=0.02, batch_size=16, decay=0.97)
-    epochs: list[int] = []
-    found = _decoder.train(
-        lambda: latent_decoder.build(form), Given(z), true, torch.arange(80), cfg, 0,
-        watch=lambda now: epochs.append(now.best),
-    )  # fmt: skip
-    assert epochs == list(range(1, 81)) and found.held_out < 0.01 * float(true.var())
-    assert cfg.rate(2) == pytest.approx(0.02 * 0.97**2)
-
-
-@pytest.mark.parametrize("loss", [*range(7), "mel"])
-def test_every_loss(loss: int | str, heard: CheckpointSubject) -> None:
-    options = {"loss": loss, "n_fft": 256, "weight": 0.1, "training": {"epochs": 1}, "clips": 2, "limit": 16}
-    found = evaluate(heard, "latent_decoder", options).metrics
-    mixed = {0: "mse", 5: "mel", "mel": "mel"}.get(loss)
-    if mixed:
-        assert found["all/val/loss"] == pytest.approx(found[f"all/val/{mixed}"], rel=1e-5)
-    if loss == 6:
-        total = found["all/val/mse"] + 0.1 * found["all/val/mel"]
-        assert found["all/val/loss"] == pytest.approx(total, rel=1e-4)
-
-
-def test_a_decoder_of_images(of_images: Path, tmp_path: Path) -> None:
-    seen = CheckpointSubject(of_images, None, tmp_path)
-    places = base.places_of(base.capabilities_of(seen.method))
-    assert places["module2"] == (3, 3)
-    decoder = evaluate(seen, "latent_decoder", {**QUICK, "parts": ["module2"]})
-    assert decoder.metrics["module2/val/mse"] < 0.3 and not any("mel" in name for name in decoder.metrics)
-    assert not any(name.endswith(".wav") for name in decoder.artifacts)
-    inputs = {"latent_decoder": decoder}
-    score = evaluate(seen, "interpolation_score", {"parts": ["module2"], "limit": 5}, inputs=inputs)
-    assert 0 <= score.metrics["module2/val/area"] <= 1.5
-    moved = evaluate(seen, "latent_traversal", {"parts": ["module2"]}, inputs=inputs)
-    assert (
-        moved.metrics["module2/train/change"] > 0 and Image.open(moved.artifacts["traversal_module2.png"]).width > 300
-    )
-
-
-def test_sounds_of_other_data(heard: CheckpointSubject) -> None:
-    """Longer ones, whose decoder other evaluations read with the same data."""
-    options = {**QUICK, "parts": ["module1"], "data": {"name": "made.tones", "limit": 20, "samples": 2560}}
-    decoder = evaluate(heard, "latent_decoder", options)
-    _, form = latent_decoder.read({"latent_decoder": decoder}, "module1", heard)
-    assert form["shape"] == [1, 2560] and form["places"] != list(heard.method.places["module1"])  # type: ignore[index,call-overload]
-    z = latent_decoder.latents(heard, Request("val", limit=4), form, 0)
-    assert z.shape == (4, form["places"][0], 8)
-    evaluate(heard, "interpolation_score", {"parts": ["module1"], "limit": 4}, inputs={"latent_decoder": decoder})
 
 
 # -- what is read from a decoder ------------------------------------------------------------------------------------
@@ -454,11 +276,11 @@ def test_what_images_and_methods_without_frames_are_told() -> None:
     assert len(base.check(latent_decoder, latent_decoder.Config(), images, {"all": 8}, places)) == 10
     with pytest.raises(ConfigError, match="needs 'frames' capability"):
         base.check(latent_decoder, latent_decoder.Config(), images, {"all": 8}, {})
-    for wrong in ({"decoder": "module_0"}, {"loss": 7}, {"data": {"evaluate": "words"}}):
-        with pytest.raises((ConfigError, ValueError)):
-            latent_decoder.Config(**wrong)  # type: ignore[arg-type]
-
-
-def test_a_decoder_that_is_not_there(heard: CheckpointSubject) -> None:
-    with pytest.raises(ConfigError, match="reads the decoder of 'all'; add it to the parts of latent_decoder"):
-        latent_decoder.read({"latent_decoder": Result({})}, "all", heard)
+    for wrong, message in (
+        ({"decoder": "module_0"}, "no such decoder; did you mean 'module0'"),
+        ({"loss": 7}, "loss: Input should be 'mse', 'spectral'"),
+        ({"data": {"evaluate": "words"}}, "data: write {name: DATA, ...}, such as {name: deboer, evaluate: words}"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(message)) as refused:
+            parse(latent_decoder.Config, wrong, "")
+        assert "\n" not in str(refused.value)

@@ -135,6 +135,11 @@ TYPED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "data set with a wrong option": (["data", "digits", "--set", "sise=8"], ("data.sise", "'size'")),
     "data set with a wrong value": (["data", "digits", "--set", "size=4"], ("data.size", "8")),
     "data without a root": (["data", "cifar"], ("cifar", "--data-root")),
+    "root that does not exist": (
+        ["run", "sim_kl_weight", "--data-root", "nothere"],
+        ("--data-root nothere", "no such folder"),
+    ),
+    "root of a plan that does not exist": (["plan", "demo", "--data-root", "nothere"], ("--data-root nothere",)),
 }
 
 

@@ -41,8 +41,10 @@ class ClassConfig(PooledConfig):
     """Which factor to predict, from what, and on which images."""
 
     draws: int = Field(
-        0, ge=0, le=1000, description="samples of the latents per item, to fit and to be judged; 0 = their means"
-    )
+        0, ge=0, le=1000,
+        description="samples of the latents per item, to fit and to be judged; 0 = their means, with "
+        "method.sample_at_evaluation one sample, always the same",
+    )  # fmt: skip
     per_class: int | None = Field(
         None, ge=1, description="train items of each class, drawn; None = all (V-GIM: 1, 2, 4, .. 128)"
     )

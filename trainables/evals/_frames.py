@@ -69,25 +69,29 @@ class Frames:
     """
 
     def __init__(self, subject: Subject, request: Request, part: str, latents: Literal["sample", "mean"]) -> None:
-        """Where latents are distributions, `sample` draws anew each time; all else is the same each time."""
+        """Where latents are distributions, `sample` draws anew each time; `mean` is what the method encodes to."""
         method: Any = subject.method
         self.subject, self.part, self.width = subject, part, int(method.parts[part])
         self.drawn = latents == "sample" and getattr(method, "PROBABILISTIC", False)
         self.seen, self.device = subject.inputs(request), device_of(subject)
         self.count = len(self.seen)
         self.stored: Tensor | None = None
-        places = int(torch.Size(method.places[part]).numel())
-        if not self.drawn and self.count * places * self.width <= STORED:
+        if not self.drawn and self.count * self(torch.arange(1), generator(0)).numel() <= STORED:
             self.stored = subject.features(replace(request, part=part, pool="frames")).parts[part]
 
     def __call__(self, rows: Tensor, rng: torch.Generator) -> Tensor:
-        """The frames of items, (b, L, d)."""
+        """The frames of items, (b, L, d).
+
+        Raises:
+            ConfigError: an output that is not finite.
+        """
         if self.stored is not None:
             return self.stored[rows]
         method: Any = self.subject.method
         pieces = (self.subject.normalized(x.to(self.device)) for x in self.seen[rows].split(AT_ONCE))
         with torch.no_grad():
-            return torch.cat([method.frames(x, rng if self.drawn else None)[self.part] for x in pieces]).float()
+            z = torch.cat([method.frames(x, rng if self.drawn else None)[self.part] for x in pieces]).float()
+        return finite(z, self.part)
 
     def every(self, seed: int) -> Tensor:
         """All of them, one draw each, on the CPU."""
@@ -100,7 +104,7 @@ def some_frames(
     """Part -> (n, k, d): so many random frames of each item, of one draw of its latents; count: None = all of them.
 
     Args:
-        latents: "sample" from distributions, where there are any, or their "mean".
+        latents: "sample" from distributions, where there are any, or "mean", what the method encodes to.
 
     Raises:
         ConfigError: an output that is not finite.
@@ -115,8 +119,15 @@ def some_frames(
             z = encoded[part].float().cpu()
             order = torch.rand(z.shape[:2], generator=generator(seed, part, number)).argsort(1)[:, :count]
             found[part].append(z.gather(1, order[..., None].expand(-1, -1, z.shape[2])))
-    joined = {part: torch.cat(some) for part, some in found.items()}
-    for part, z in joined.items():
-        if not bool(z.isfinite().all()):
-            raise ConfigError(f"encodes to values that are not finite (part '{part}'); its training diverged")
-    return joined
+    return {part: finite(torch.cat(some), part) for part, some in found.items()}
+
+
+def finite(z: Tensor, part: str) -> Tensor:
+    """The latents of a part, as they are.
+
+    Raises:
+        ConfigError: they are not finite.
+    """
+    if not bool(z.isfinite().all()):
+        raise ConfigError(f"encodes to values that are not finite (part '{part}'); its training diverged")
+    return z

@@ -38,6 +38,7 @@ from trainables.evals.base import Features, Request
 
 VERSION = 1
 BLOCK = 512  # items that share a generator: draws do not depend on the batch size of the encoder
+MOST = 2**29  # values of a request's frames (2 GB); exact probes copy what they are fitted on, in twice the precision
 GROUPS = ("parts", "labels", "params", "units")
 
 
@@ -176,8 +177,8 @@ class CheckpointSubject:
         """The features of `request`, from the store or computed now.
 
         Raises:
-            ConfigError: there is no such transform or part, the method has no frames where they are asked for, or the
-                encoder's output is not finite.
+            ConfigError: there is no such transform or part, the method has no frames where they are asked for, or more
+                than memory holds, or the encoder's output is not finite.
         """
         source, views = self.data(request.split)
         return self.store.get(self.key(request), lambda: self._compute(request, source, views))
@@ -207,7 +208,10 @@ class CheckpointSubject:
 
     def _compute(self, request: Request, source: Source, views: Views) -> Features:
         self.method.eval()
-        blocks = [self._block(source, views, request, rows) for rows in _chosen(source, request).split(BLOCK)]
+        chosen = _chosen(source, request)
+        if request.pool == "frames":
+            self._check_size(source, views, request, chosen)
+        blocks = [self._block(source, views, request, rows) for rows in chosen.split(BLOCK)]
         parts = {name: torch.cat([block[0][name] for block in blocks]) for name in blocks[0][0]}
         for name, value in parts.items():
             if not bool(value.isfinite().all()):
@@ -230,6 +234,19 @@ class CheckpointSubject:
             units={code: rows([batch.units[code][0] for batch in batches]) for code in units},
             index=rows([batch.index for batch in batches]),
         )
+
+    def _check_size(self, source: Source, views: Views, request: Request, rows: Tensor) -> None:
+        """Refuse frames that memory would not hold, by those of the first item.
+
+        Raises:
+            ConfigError: there are more than MOST.
+        """
+        (one,) = self._block(source, views, request, rows[:1])[0].values()
+        if len(rows) * one.numel() > MOST:
+            raise ConfigError(
+                f"part '{request.part}': frames of {len(rows):,} items, {one.numel():,} values each, are more than the "
+                f"{MOST:,} that are held in memory; set limit to {MOST // one.numel():,} or less"
+            )
 
     def _block(self, source: Source, views: Views, request: Request, rows: Tensor) -> tuple[dict[str, Tensor], Batch]:
         """Parts on the CPU, and the batch they belong to, of at most BLOCK items."""

@@ -4,12 +4,14 @@ Protocol of Denoodt, de Boer, Oramas, "Smooth InfoMax", ECML PKDD 2025, arXiv 24
 decoder is trained to the sound that the encoder heard (transposed convolutions, `nets/sound_decoder.py`), or to the
 image it saw (`GridDecoder`, pixels in [0, 1]), by a loss of `losses/sound.py`. The encoder is frozen and in evaluation
 mode. Where its latents are distributions (SIM), every step and every report sees another sample of them; `latents:
-mean` takes the means. The epoch is chosen on a held-out fifth of the train split. Reported on `val` and `test`:
+mean` takes the means (what the method encodes to: with its `sample_at_evaluation` one sample, always the same). The
+epoch is chosen on a held-out fifth of the train split. Reported on `val` and `test`:
 
     loss, loss_mean      the loss that was trained, and that of the train split's mean signal whatever was heard
     loss_silence         the same of silence (sound)
     mse, mse_mean, r2    mean squared error, that of the mean signal, and 1 - mse / mse_mean
-    mel, mel_mean        squared difference of mel spectra in decibel (sound; windows of n_fft, halved till they fit)
+    mel, mel_mean        squared difference of mel spectra in decibel (sound; windows of 4096, whatever those of the
+                         loss, halved till they fit)
 
 Written for each part, besides `decoder_PART.safetensors` which other evaluations read, sounds as .wav (several in a
 row) and as spectrograms, images as one figure: originals and what is decoded; samples of N(0, I), also during training
@@ -50,6 +52,7 @@ from trainables.nets.decoders import GridDecoder
 from trainables.nets.sound_decoder import PRESETS, SoundDecoder
 
 SLACK = 0.05  # of a sound that a decoder may make too much, which is cut, or too little, which is silent
+MEL = 4096  # window of the mel spectra that are reported, so that configurations with other windows compare
 SOUND = ("loss", "loss_mean", "loss_silence", "mse", "mse_mean", "r2", "mel", "mel_mean")
 IMAGE = ("loss", "loss_mean", "mse", "mse_mean", "r2")
 Loss = Literal["mse", "spectral", "mse_spectral", "fft", "mse_fft", "mel", "mse_mel"]
@@ -60,8 +63,12 @@ class Recipe(_decoder.Training):
 
     epochs: int = Field(200, ge=1, le=10_000, description="passes over the train split (SIM: 200; LibriSpeech: 50)")
     batch_size: int = Field(64, ge=2, le=65_536, description="items of a step (SIM: 64)")
-    lr: float = Field(2e-4, gt=0, le=1, description="learning rate of Adam (SIM: 2e-4; V-GIM: 5e-3)")
-    weight_decay: float = Field(0.0, ge=0, le=10, description="on all parameters (SIM: 0; V-GIM: 1e-5)")
+    lr: float = Field(
+        2e-4, gt=0, le=1, description="learning rate of AdamW, with weight_decay 0 Adam (SIM: 2e-4; V-GIM: 5e-3)"
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, le=10, description="on all parameters, apart from the gradient (SIM: 0; V-GIM: 1e-5, added to it)"
+    )
     decay: float = Field(1.0, gt=0, le=1, description="of the learning rate, a factor per epoch (SIM: 1; V-GIM: 0.995)")
 
     def rate(self, epoch: int) -> float:
@@ -81,7 +88,9 @@ class Config(FramesConfig):
         None, description="of sound: module0, module1, module2, simple_v1, ...; None = the first that fits the part"
     )
     latents: Literal["sample", "mean"] = Field(
-        "sample", description="of distributions: another sample at each step (SIM), or their means"
+        "sample",
+        description="of distributions: another sample at each step (SIM), or their means; with "
+        "method.sample_at_evaluation these are one sample, always the same",
     )
     training: Recipe = Field(default_factory=Recipe, description="how the decoder is trained")
     every: int | None = Field(None, ge=1, description="epochs between samples of N(0, I) (SIM: 5); None = the last")
@@ -107,7 +116,7 @@ class Config(FramesConfig):
 
 
 NEEDS = Needs(capabilities=("frames",))
-VERSION = 1
+VERSION = 2
 METRICS = {
     "loss": "min", "loss_mean": "", "loss_silence": "", "mse": "min", "mse_mean": "", "r2": "max", "mel": "min",
     "mel_mean": "",
@@ -243,7 +252,7 @@ class _Losses:
 
     def __init__(self, cfg: Config, spec: Spec) -> None:
         self.cfg, self.spec = cfg, spec
-        self.window = cfg.n_fft or 4096
+        self.window = MEL
         while spec.shape[-1] <= self.window // 2:
             self.window //= 2
 

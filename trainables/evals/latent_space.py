@@ -6,7 +6,7 @@ O'Connor, Veeling, NeurIPS 2019, arXiv 1905.11786), which draws such maps during
 
     mean_off    mean over dimensions of |mean z|; 0 of N(0, I)
     std_off     mean over dimensions of |std z - 1|; 0 of N(0, I), 1 of what does not vary
-                over frames of all items (methods with frames; of distributions one sample of each), else over items
+                over 32 random frames of each item (methods with frames; of distributions one sample), else over items
     purity      mean share of an item's `neighbours` nearest that are of its class; items are means over time
     chance      the same of neighbours drawn at random
     silhouette  of the classes, -1 to 1, of the same items

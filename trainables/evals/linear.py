@@ -15,7 +15,8 @@ Of sound, and of images in patches, with the published recipe as `probe: adam` (
 
 - syllables, vowels (SIM-E1) and speakers (SIM-E2): `factor`, on `parts: [context]`, or on `module0`, ... without `bias`
 - phones (SIM-E3): a factor that is labelled per frame makes each frame a row; those of an utterance are held out
-  together. Whole utterances by `transfer`. Rows are held in memory, 4 bytes by frames by dimensions: set `limit`
+  together. Whole utterances by `transfer`. Rows are held in memory, 4 bytes by frames by dimensions: set `limit`, as
+  more than 2 GB are refused, of `pool: flat` too
 - single modules and layers, deterministic or sampling encoder (SIM-E4): `parts`, `draws`
 - few labels (SIM-E5): `per_class`, as the mean of `subsets`, whose deviation is `std_top1`
 - the maximum of the frames, or all of them side by side (SIM-E6): `pool`; all of 511 frames of 512 channels are 262,000

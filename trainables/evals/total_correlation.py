@@ -43,7 +43,11 @@ class Config(FramesConfig):
     repeats: int = Field(3, ge=1, le=1000, description="choices of frames and dimensions (SIM: 3)")
     bandwidth: float = Field(0.1, gt=0, le=1000, description="deviation of the kernels (SIM: 0.1)")
     standardise: bool = Field(False, description="each dimension to mean 0 and deviation 1 first (SIM: off)")
-    latents: Literal["sample", "mean"] = Field("sample", description="of distributions: a sample (SIM), or their means")
+    latents: Literal["sample", "mean"] = Field(
+        "sample",
+        description="of distributions: a sample (SIM), or their means; with method.sample_at_evaluation these are one "
+        "sample, always the same",
+    )
 
 
 NEEDS = Needs(capabilities=("frames",))
