@@ -6,9 +6,9 @@
 The same search as `gim`, of the network that is trained end to end. The variant with a linear layer where SIM's modules
 end, whose layers compare one by one, is a choice of its own.
 
-Time: TIME.
+Time: not measured.
 
-Result: RESULT.
+Result: not measured.
 """
 
 from search_spaces._speech import BASE, SMOKE, probed

@@ -8,9 +8,9 @@ that a linear probe reads from the first module and from the last context. Slow 
 is told to gain from predicting far ahead, consonants to lose. Tried first is the published point: 10 steps and 10
 negatives of any frame; then GIM's own 12 steps.
 
-Time: TIME.
+Time: not measured.
 
-Result: RESULT.
+Result: not measured.
 """
 
 from search_spaces._speech import BASE, MODULES, SMOKE, probed

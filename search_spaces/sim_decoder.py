@@ -8,9 +8,9 @@ decoder is trained by, it is judged by two: squared error of the samples, and sq
 decibel, nearer to what is heard. Tried first are the two published choices, samples alone and samples with mel spectra
 at weight 1, then the latter at 1e-4, where both terms are of one size.
 
-Time: TIME.
+Time: not measured.
 
-Result: RESULT.
+Result: not measured.
 """
 
 from search_spaces._speech import BASE, DECODED, SMOKE, probed

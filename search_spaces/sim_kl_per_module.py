@@ -8,9 +8,9 @@ a word one weight counts 8 times as much against the loss of the first module as
 are three weights. Tried first are the published one for all, weights that count alike in every module (the deeper the
 larger), and weights that spare the deep ones. Judged as in `sim_kl_weight`.
 
-Time: TIME.
+Time: not measured.
 
-Result: RESULT.
+Result: not measured.
 """
 
 from search_spaces._speech import BASE, BRIEF, DECODED, MODULES, SMOKE, probed

@@ -7,9 +7,9 @@ The three share convolutions, GRU and training. They differ in where gradients s
 latents are distributions, only in SIM. Judged by vowels and by syllables from the context; the probes of the single
 modules stand beside it.
 
-Time: TIME.
+Time: not measured.
 
-Result: RESULT.
+Result: not measured.
 """
 
 from search_spaces._speech import BASE, SMOKE, probed
