@@ -44,6 +44,7 @@ class Spec:
         kinds: transforms of the stack among `params` -> how their unit is to be read, e.g. {"rot": "circular"}.
         relations: what is known to relate view 1 to view 2 -> its width, e.g. {"rotation": 4}.
         frames: those of `labels` that are given per frame -> samples of a frame, e.g. {"phone": 160}.
+        fragments: those of `labels` that are given per fragment, of items that are pages of L fragments (L, C, H, W).
     """
 
     shape: tuple[int, ...]
@@ -56,6 +57,7 @@ class Spec:
     kinds: dict[str, Kind] = field(default_factory=dict)
     relations: dict[str, int] = field(default_factory=dict)
     frames: dict[str, int] = field(default_factory=dict)
+    fragments: tuple[str, ...] = ()
 
 
 @dataclass
@@ -85,7 +87,8 @@ class Batch:
         index: (B,) int64, position of each item in its split.
         params: name -> (V, B, k), what was drawn for each view, in natural units (degrees, pixels, factors, masks).
         units: name -> (V, B, 1), the same as the one number a target is built from, mostly in [0, 1].
-        labels: factor -> (B,) int64 or (B,) float; of one given per frame (B, F) int64, -1 where there is none.
+        labels: factor -> (B,) int64 or (B,) float; of one given per frame (B, F) int64, -1 where there is none; of one
+            given per fragment of a page (B, L) int64.
         question: an auxiliary view and what is to be predicted from it, where the method asks for one.
         relations: name -> (B, k), the transformation from view 1 to view 2; none where there is one view.
         seed: of what a method itself draws in this step, the same on all ranks (see `trainables.core.draws`).

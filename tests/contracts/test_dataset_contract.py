@@ -76,9 +76,14 @@ def test_the_spec_is_true(sources: dict[str, Source]) -> None:
             low, high = (-1.0, 1.0) if spec.rate else (0.0, 1.0)
             assert low <= view.min() < view.max() <= high, split
         assert set(batch.labels) == set(spec.labels)
-        assert set(spec.frames) <= set(spec.labels)
+        assert {*spec.frames, *spec.fragments} <= set(spec.labels)
+        assert not set(spec.frames) & set(spec.fragments)
         assert {name: value.shape for name, value in batch.labels.items()} == {
-            name: (count, spec.shape[-1] // spec.frames[name]) if name in spec.frames else (count,)
+            name: (count, spec.shape[-1] // spec.frames[name])
+            if name in spec.frames
+            else (count, spec.shape[0])
+            if name in spec.fragments
+            else (count,)
             for name in spec.labels
         }
         assert {name: value.shape for name, value in batch.params.items()} == {
@@ -102,7 +107,8 @@ def test_labels_are_what_the_spec_says(sources: dict[str, Source]) -> None:
 
 def test_all_splits_promise_the_same(sources: dict[str, Source]) -> None:
     def promise(spec: Spec) -> tuple[Any, ...]:
-        return spec.shape, spec.labels, spec.params, spec.views, spec.rate, spec.kinds, spec.relations, spec.frames
+        per = spec.frames, spec.fragments
+        return spec.shape, spec.labels, spec.params, spec.views, spec.rate, spec.kinds, spec.relations, per
 
     assert len({repr(promise(source.spec)) for source in sources.values()}) == 1
     fingerprints = [source.spec.fingerprint for source in sources.values()]
