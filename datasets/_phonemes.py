@@ -63,7 +63,7 @@ def stretched(image: np.ndarray) -> np.ndarray:
 
 
 def normalised(image: np.ndarray) -> np.ndarray:
-    """dB in [-80, 0] over 40, plus 1: about [-1, 1]. As published dB stay, which makes their loss far larger than others."""
+    """dB in [-80, 0] as about [-1, 1]; published are the dB, whose loss is far larger than other terms."""
     return image / (DEPTH / 2) + 1
 
 
