@@ -35,13 +35,14 @@ from torch import Tensor
 
 from datasets.config import ConfigError, near
 from trainables.core import dist
+from trainables.core.method import Diverged
 from trainables.losses.precision import full_precision
 
 EPS = 1e-5
 TERMS = ("recon", "content", "style", "sample", "fragment", "commit")
 
 
-class NotFinite(FloatingPointError):
+class NotFinite(Diverged):
     """A term of the loss is NaN or infinite; the text names every term."""
 
 
