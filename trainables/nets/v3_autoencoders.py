@@ -70,7 +70,7 @@ class AutoencoderConfig(Config):
         None,
         ge=1,
         le=4096,
-        description="of the last convolution, or of hidden layers; None = 256, 512, 512, vectors 128",
+        description="of the last convolution, or of hidden layers; None = as published, vectors 128",
     )
     blocks: int | None = Field(
         None, ge=1, le=16, description="B, of a level, or hidden layers; None = 2; svhn 3, librispeech 4"
