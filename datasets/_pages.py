@@ -1,7 +1,7 @@
 """Pages: items that are short sequences of fragments (digits of a number, poses of a character), or their fragments.
 
-A page is what methods of content and style learn from: (L, C, H, W), labels of its fragments (B, L) named in
-`Spec.fragments`, labels of the page (B,). Evaluations see the fragments one by one, (C, H, W), with all labels (B,).
+A page is what methods of content and style learn from: (L, C, H, W), L being `Spec.fragments`, labels of its fragments
+(B, L), which `Spec.frames` names, labels of the page (B,). Fragments one by one, (C, H, W), have all labels (B,).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Pages:
         draw: Literal["run", "any"] = "run",
         alter: Alter | None = None,
     ) -> None:
-        """`spec`: of one fragment; no page has fewer fragments than the L this makes of it.
+        """No page may have fewer than L fragments.
 
         Args:
             book: what there is.
@@ -63,7 +63,7 @@ class Pages:
             draw: which fragments of a longer page: consecutive ones, or any in a random order; a page of L is whole.
             alter: what is done to the pixels, one draw a page.
         """
-        self.spec = replace(spec, fragments=tuple(book.per_fragment))
+        self.spec = replace(spec, fragments=spec.shape[0], frames=dict.fromkeys(book.per_fragment, 1))
         self._book, self._draw, self._alter = book, draw, alter
         self._length = spec.shape[0]
 

@@ -104,11 +104,6 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
     return Pages(book, spec) if pages else Fragments(book, spec)
 
 
-def evaluated(cfg: Config) -> Config:
-    """Every digit by itself."""
-    return cfg.model_copy(update={"items": "fragments"})
-
-
 def render(cfg: RenderConfig, font: str, out: Path) -> Iterator[str]:
     """Lines of `sweep data phonenums --render FONT OUT`, which writes pages as PNGs; "default" is the free font.
 

@@ -9,7 +9,7 @@ Constraints", ICLR 2025, arXiv 2407.03824), from the sheets of the Liberated Pix
 Labels of a fragment: "content", the pose (9: walk, spellcard, slash; front, left, right each). Of a page: "style", the
 character's number, whose digits are body, bottomwear, topwear and hair, and "body", "bottomwear", "topwear" (7 each).
 The splits differ in hair, so no character is in two of them. Every page is jittered in colour, one draw a page, in
-evaluations as well (there the same one every time), which makes style continuous; `jitter: [0, 0, 0, 0]` leaves it out.
+evaluations as well, which makes style continuous; `jitter: [0, 0, 0, 0]` leaves it out.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Config(config.Config):
         PUBLISHED,
         description="half-ranges of brightness, contrast, saturation (factors) and hue (turns), a draw a page",
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="of the jitter that evaluations see, and of poses' order in pages")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="of the jitter of fragments by themselves, and of poses' order in composed pages"
+    )
     limit: int | None = Field(None, ge=1, description="at most so many characters of each split, for trial runs")
 
 
@@ -83,11 +85,6 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
     )
     alter = partial(jittered, ranges=cfg.jitter)
     return Pages(book, spec, alter=alter) if pages else Fragments(book, spec, alter, cfg.seed)
-
-
-def evaluated(cfg: Config) -> Config:
-    """Every pose by itself."""
-    return cfg.model_copy(update={"items": "fragments"})
 
 
 def render(cfg: RenderConfig, sheets: str, out: Path) -> Iterator[str]:

@@ -78,11 +78,6 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
     return Pages(book, spec, draw="any") if pages else Fragments(book, spec)
 
 
-def evaluated(cfg: Config) -> Config:
-    """Every digit by itself."""
-    return cfg.model_copy(update={"items": "fragments"})
-
-
 def split_houses(counts: Mapping[str, np.ndarray], fewest: int, seed: int) -> dict[Split, np.ndarray]:
     """Houses (n, 2) of each split as (part, row), part 0, 1, 2 of train, test, extra.
 

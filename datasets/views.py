@@ -99,8 +99,10 @@ class Views:
                 f"views.count: the data come as {spec.views} views, set it to {spec.views} (got {cfg.count})"
             )
         self.cfg = cfg
-        self.image = len(spec.shape) == 3
-        self.pixelled = self.image or len(spec.shape) == 4  # a page of fragments has the constants of its images
+        self.image = len(spec.shape) == 3 and not spec.fragments
+        self.pixelled = self.image or (
+            spec.fragments > 0 and len(spec.shape) == 4
+        )  # a page has the constants of its images
         constants = _constants(cfg, spec.shape[-3:]) if self.pixelled else (torch.tensor(0.0), torch.tensor(1.0))
         self.mean, self.std = constants
         if not self.image and (cfg.size is not None or cfg.center_crop):

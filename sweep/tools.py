@@ -242,7 +242,7 @@ def _sheet(source: Source, path: Path, count: int = 40) -> Path:
     batch = source.fetch(index, rng)
     paged = len(source.spec.shape) == 4  # a page lies in one row
     figure, axes = plt.subplots(*((10, 1) if paged else (4, 10)), figsize=(10, 12 if paged else 4.6))
-    label = next((name for name in batch.labels if name not in source.spec.fragments), None)
+    label = next((name for name in batch.labels if name not in source.spec.frames), None)
     for place, axis in enumerate(axes.flat):
         axis.axis("off")
         item, view = divmod(place, shown)

@@ -110,7 +110,7 @@ def test_splits_are_complete_disjoint_and_even(tmp_path: Path) -> None:
     assert [len(source) for source in sources.values()] == [128, 16, 16]
     spec = sources["train"].spec
     assert spec.shape == (10, 3, 48, 32) and spec.labels == {"content": 10, "style": 8}
-    assert spec.fragments == ("content",) and "rendered" in spec.note
+    assert spec.fragments == 10 and spec.frames == {"content": 1} and "rendered" in spec.note
     seen = set()
     for source in sources.values():
         batch = source.fetch(torch.arange(len(source)), rng())
@@ -123,7 +123,7 @@ def test_splits_are_complete_disjoint_and_even(tmp_path: Path) -> None:
 
 def test_a_fragment_shows_its_digit_in_its_colour(tmp_path: Path) -> None:
     source = phonenums.open(
-        phonenums.evaluated(phonenums.Config(made=phonenums.Made(pages=160, **PLAIN))), tmp_path, "val"
+        phonenums.Config(items="fragments", made=phonenums.Made(pages=160, **PLAIN)), tmp_path, "val"
     )
     batch = source.fetch(torch.arange(len(source)), rng())
     assert batch.views[0].shape == (160, 3, 48, 32)

@@ -20,8 +20,6 @@ from datasets.config import ConfigError
 from datasets.synth import characters
 from datasets.synth.characters import RenderConfig, Sheets
 from datasets.views import Views, ViewsConfig
-from trainables.evals.knn import Config as Knn
-from trainables.evals.knn import metrics as knn_metrics
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v3"
 
@@ -132,7 +130,7 @@ def test_pages_and_fragments_are_those_of_the_files(sheets: Path, tmp_path: Path
     list(sprites.render(RenderConfig(limit=6), str(sheets), tmp_path))
     cfg = sprites.Config(jitter=(0, 0, 0, 0))
     pages = sprites.open(cfg, tmp_path, "train")
-    assert pages.spec.shape == (9, 3, 64, 64) and pages.spec.fragments == ("content",)
+    assert pages.spec.shape == (9, 3, 64, 64) and pages.spec.fragments == 9 and pages.spec.frames == {"content": 1}
     assert pages.spec.note == "6 of 1,728 train characters present" and len(pages) == 6
     batch = pages.fetch(torch.arange(6), rng())
     with h5py.File(tmp_path / "Sprites_h5" / "train.hdf5") as file:
@@ -143,8 +141,13 @@ def test_pages_and_fragments_are_those_of_the_files(sheets: Path, tmp_path: Path
             assert [int(batch.labels[name][row]) for name in characters.LAYERS[:3]] == list(
                 characters.digits(number)[:3]
             )
-    single = sprites.open(sprites.evaluated(cfg), tmp_path, "train")
-    assert single.spec.shape == (3, 64, 64) and single.spec.fragments == () and len(single) == 54
+    single = sprites.open(cfg.model_copy(update={"items": "fragments"}), tmp_path, "train")
+    assert (
+        single.spec.shape == (3, 64, 64)
+        and single.spec.fragments == 0
+        and single.spec.frames == {}
+        and len(single) == 54
+    )
     alone = single.fetch(torch.arange(54), rng())
     assert torch.equal(alone.views[0], batch.views[0].flatten(0, 1))
     assert torch.equal(alone.labels["content"], batch.labels["content"].flatten())
@@ -255,9 +258,3 @@ def test_views_of_pages_lose_a_half_as_their_fragments_do() -> None:
     assert Views(ViewsConfig(count=1, normalize=False), pages.spec)(batch, rng()).views[0].max() > 0
     with pytest.raises(ConfigError, match="needs images"):
         Views(ViewsConfig(tx=("fli",), count=1), pages.spec)
-
-
-def test_a_label_of_fragments_is_no_class_of_a_page() -> None:
-    spec = Pages(book(), Spec(shape=(2, 1, 2, 2), labels={"content": 12, "style": 8})).spec
-    with pytest.raises(ConfigError, match="per fragment"):
-        knn_metrics(Knn(factor="content"), spec, {"all": 4}, frozenset())

@@ -113,14 +113,12 @@ def check_factor(cfg: FactorConfig, spec: Spec) -> None:
     """Refuse a factor that cannot be predicted.
 
     Raises:
-        ConfigError: it is not labelled, continuous, or labelled per fragment of a page.
+        ConfigError: it is not labelled, or continuous.
     """
     if cfg.factor not in spec.labels:
         raise ConfigError(f"factor: the data have no label '{cfg.factor}'{near(cfg.factor, sorted(spec.labels))}")
     if not spec.labels[cfg.factor]:
         raise ConfigError(f"factor: '{cfg.factor}' is continuous, it has no classes to predict")
-    if cfg.factor in spec.fragments:
-        raise ConfigError(f"factor: '{cfg.factor}' is labelled per fragment; a page has no class of its own")
 
 
 def check_item_factor(cfg: FactorConfig, spec: Spec) -> None:

@@ -94,9 +94,8 @@ def _check_factor(cfg: Config, spec: Spec) -> None:
         return
     if cfg.factor not in spec.labels:
         raise ConfigError(f"factor: the data have no label '{cfg.factor}'{near(cfg.factor, sorted(spec.labels))}")
-    if not spec.labels[cfg.factor] or cfg.factor in spec.frames or cfg.factor in spec.fragments:
-        per = {**dict.fromkeys(spec.frames, "frame"), **dict.fromkeys(spec.fragments, "fragment")}
-        kind = f"given per {per[cfg.factor]}" if cfg.factor in per else "continuous"
+    if not spec.labels[cfg.factor] or cfg.factor in spec.frames:
+        kind = "given per frame" if cfg.factor in spec.frames else "continuous"
         raise ConfigError(f"factor: '{cfg.factor}' is {kind}; classes of items are needed")
 
 
