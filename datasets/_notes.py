@@ -93,8 +93,12 @@ def masked(x: Tensor, widths: Tensor, places: Tensor) -> Tensor:
     Args:
         x: log spectra. widths: (B,) rows, of which the whole part is masked. places: (B,) in [0, 1) of where.
     """
-    rows = torch.arange(x.shape[2], device=x.device)
-    first = (places * (x.shape[2] - widths)).long()[:, None]
-    band = (rows >= first) & (rows < first + widths.long()[:, None])
-    x = torch.where(band[:, None, :, None], 0, x)
+    x = torch.where(band(x.shape[2], widths, places)[:, None, :, None], 0, x)
     return torch.where(x == 0, SILENT, x)
+
+
+def band(rows: int, widths: Tensor, places: Tensor) -> Tensor:
+    """(B, rows), whether each row is masked; see `masked`."""
+    every = torch.arange(rows)
+    first = (places * (rows - widths)).long()[:, None]
+    return (every >= first) & (every < first + widths.long()[:, None])

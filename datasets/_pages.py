@@ -28,7 +28,7 @@ class Book:
     """Fragments one after the other, and which of them are a page.
 
     Attributes:
-        x: (F, C, H, W) uint8.
+        x: (F, C, H, W) uint8 or uint16, the largest of which is 1.
         begin: (P,) first fragment of each page. count: (P,) how many it has.
         per_fragment: factor -> (F,) int64. per_page: factor -> (P,) int64 or float32.
     """
@@ -52,7 +52,7 @@ class Pages:
         self,
         book: Book,
         spec: Spec,
-        draw: Literal["run", "any"] = "run",
+        draw: Literal["run", "ring", "any"] = "run",
         alter: Alter | None = None,
     ) -> None:
         """No page may have fewer than L fragments.
@@ -60,7 +60,8 @@ class Pages:
         Args:
             book: what there is.
             spec: its shape is (L, C, H, W).
-            draw: which fragments of a longer page: consecutive ones, or any in a random order; a page of L is whole.
+            draw: which fragments of a longer page: consecutive ones; with "ring" also from the last on to the first, of
+                a page of L too; or any, in a random order. A page of L is whole.
             alter: what is done to the pixels, one draw a page.
         """
         self.spec = replace(spec, fragments=spec.shape[0], frames=dict.fromkeys(book.per_fragment, 1))
@@ -74,7 +75,7 @@ class Pages:
         """Pages (B, L, C, H, W) in [0, 1]; which fragments of longer ones and what is altered follow from `rng`."""
         rows, salt, book = index.numpy(), salt_of(rng), self._book
         fragments = book.begin[rows][:, None] + self._places(rows, salt)
-        x = torch.from_numpy(book.x[fragments]).float().mul_(1 / 255)
+        x = _scaled(book.x[fragments])
         labels = {
             **{name: torch.from_numpy(value[fragments]) for name, value in book.per_fragment.items()},
             **{name: torch.from_numpy(value[rows]) for name, value in book.per_page.items()},
@@ -84,6 +85,8 @@ class Pages:
     def _places(self, rows: np.ndarray, salt: int) -> np.ndarray:
         """(B, L), the chosen fragments counted from their page's first."""
         count, steps = self._book.count[rows], np.arange(self._length)
+        if self._draw == "ring":
+            return (below(salt, rows, count)[:, None] + steps) % count[:, None]
         if self._draw == "run" or (count == self._length).all():
             return below(salt, rows, count - self._length + 1)[:, None] + steps
         keys = np.stack([mixed(salt + 1 + place, rows, 0) for place in range(int(count.max()))], 1)
@@ -109,12 +112,16 @@ class Fragments:
     def fetch(self, index: Tensor, rng: torch.Generator) -> Batch:
         """Fragments (B, C, H, W) in [0, 1] with their own labels and those of their page; `rng` is not used."""
         page, fragment, book = self._page[index.numpy()], self._fragment[index.numpy()], self._book
-        x = torch.from_numpy(book.x[fragment]).float().mul_(1 / 255)
+        x = _scaled(book.x[fragment])
         labels = {
             **{name: torch.from_numpy(value[fragment]) for name, value in book.per_fragment.items()},
             **{name: torch.from_numpy(value[page]) for name, value in book.per_page.items()},
         }
         return Batch([self._alter(x[:, None], page, self._seed)[:, 0] if self._alter else x], index, labels=labels)
+
+
+def _scaled(x: np.ndarray) -> Tensor:
+    return torch.from_numpy(x.astype(np.float32)).mul_(1 / np.iinfo(x.dtype).max)
 
 
 def uniform(salt: int, items: np.ndarray, draw: int, low: float, high: float) -> Tensor:
