@@ -34,7 +34,7 @@ class Spec:
     """What a method or an evaluation may rely on.
 
     Attributes:
-        shape: one item: (C, H, W) image, (C, T) sound, (L, ...) a sequence of fragments.
+        shape: one item: (C, H, W) image, (C, T) sound, (n, ...) a page of n fragments.
         labels: factor -> number of classes; 0 = continuous.
         params: known generative parameters, or those of the applied transforms -> their width, e.g. {"rot": 1}.
         views: number of views a batch holds.
@@ -43,7 +43,9 @@ class Spec:
         note: one line for the user, e.g. that only a part of the official set is present; "" if all is well.
         kinds: transforms of the stack among `params` -> how their unit is to be read, e.g. {"rot": "circular"}.
         relations: what is known to relate view 1 to view 2 -> its width, e.g. {"rotation": 4}.
-        frames: those of `labels` that are given per frame -> samples of a frame, e.g. {"phone": 160}.
+        frames: those of `labels` that are given per frame -> samples of a frame, e.g. {"phone": 160}; of pages
+            fragments of a frame, mostly 1.
+        fragments: n of pages, whose shape begins with it; 0 = items are no pages.
     """
 
     shape: tuple[int, ...]
@@ -56,6 +58,11 @@ class Spec:
     kinds: dict[str, Kind] = field(default_factory=dict)
     relations: dict[str, int] = field(default_factory=dict)
     frames: dict[str, int] = field(default_factory=dict)
+    fragments: int = 0
+
+    def labels_of(self, factor: str) -> int:
+        """Labels of an item, of a factor that is labelled per frame."""
+        return (self.fragments or self.shape[-1]) // self.frames[factor]
 
 
 @dataclass

@@ -99,7 +99,7 @@ class Views:
                 f"views.count: the data come as {spec.views} views, set it to {spec.views} (got {cfg.count})"
             )
         self.cfg = cfg
-        self.image = len(spec.shape) == 3
+        self.image = len(spec.shape) == 3 and not spec.fragments
         self.mean, self.std = _constants(cfg, spec.shape) if self.image else (torch.tensor(0.0), torch.tensor(1.0))
         if not self.image and (cfg.size is not None or cfg.center_crop):
             raise ConfigError(f"views: size and center_crop need images (C, H, W), the data have items of {spec.shape}")

@@ -1,7 +1,8 @@
 """What every method keeps, found by itself: a new file in `trainables/` is tested without a line here.
 
 The small form of a method is that of the named sweep that searches it (`smoke`), on its data where they are embedded,
-else on handwritten digits in colour. Methods on sound have theirs here, on tones, and some more forms on images.
+else on handwritten digits in colour. Methods on sound have theirs here, on tones, those on pages on generated ones, and
+some more forms on images.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ SOUND: dict[str, dict[str, Any]] = {
     "sim": {**HEARS, **AHEAD},
     "supervised": HEARS,
 }
+PAGES: dict[str, dict[str, Any]] = {"v3": {"encoder": {"channels": 16, "content": 6, "style": 5}}}
 FORMS: dict[str, tuple[str, dict[str, Any], str]] = {
     "cpc-images": ("cpc", {**AHEAD, "encoder": {"name": "cpc_resnet34", **SEES}}, "digits"),
     "gim-each": ("gim", {**AHEAD, "encoder": {**HEARS["encoder"], "context_at": "each", "bptt": False},
@@ -44,14 +46,19 @@ FORMS: dict[str, tuple[str, dict[str, Any], str]] = {
     "supervised-greedy": ("supervised", {**HEARS, "greedy": True,
                                          "encoder": {"name": "sim_audio", **HEARS["encoder"]}}, "made.tones"),
     "supervised-frozen": ("supervised", {**HEARS, "frozen": True}, "made.tones"),
+    "v3-adapted": ("v3", {**PAGES["v3"], "supersample_content": True, "widen_style": 3, "style_route": "page_mean",
+                          "style_route_epochs": 2, "codebook_width": 3, "rank_weight": 0.1}, "pages"),
+    "v3-original": ("v3", {"widen_style": 5, "compat": "original", "exact": False, "atoms": 30,
+                           "encoder": {**PAGES["v3"]["encoder"], "decoder_norm": "group"}}, "pages"),
     "supervised-images": ("supervised", {"encoder": {"name": "resnet34", **SEES}, "greedy": True}, "digits"),
 }  # fmt: skip
 
 
 def smallest(name: str, **train: Any) -> Resolved:
     """The smoke configuration of the named sweep that searches `name`, at its first point; or a form from above."""
-    if name in SOUND or name in FORMS:
-        method, options, data = FORMS.get(name, (name, SOUND.get(name, {}), "made.tones"))
+    if name in SOUND or name in PAGES or name in FORMS:
+        alone = (name, SOUND.get(name, {}), "made.tones") if name in SOUND else (name, PAGES.get(name, {}), "pages")
+        method, options, data = FORMS.get(name, alone)
         channels = {"channels": 3} if data == "digits" else {}
         return configuration(method, options, {"count": 1}, {"name": data, **channels, "limit": ITEMS}, train)
     sweeps = (load_sweep(space, smoke=True) for space in names("space"))
@@ -99,6 +106,8 @@ def test_builds_from_its_defaults_without_memory(name: str) -> None:
     spec = Views(ViewsConfig(tx=("sca", "rot")), Spec(shape=(3, 32, 32), labels={"class": 10})).spec
     if name in SOUND:
         spec = Views(ViewsConfig(count=1), Spec(shape=(1, 10_240), labels={"syllable": 9}, rate=16_000)).spec
+    if name in PAGES:
+        spec = Views(ViewsConfig(count=1), Spec(shape=(10, 3, 48, 32), labels={"digit": 10}, fragments=10)).spec
     options = method_class.Config()
     assert resolve({"method": {"name": name}, "data": {"name": "digits"}}).method == options
     method_class.check(options, spec)

@@ -67,7 +67,7 @@ def compare(found: Step, expected: Step) -> None:
     for kind, tensors in expected.items():
         assert found[kind].keys() == tensors.keys()
         for key, value in tensors.items():
-            scale = max(1.0, float(value.abs().max()))
+            scale = max(1.0, float(value.double().abs().max()))  # of flags too
             torch.testing.assert_close(found[kind][key], value, rtol=0, atol=1e-10 * scale, msg=_about(kind, key))
 
 

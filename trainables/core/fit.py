@@ -24,16 +24,12 @@ from datasets.views import Views
 from trainables.core import dist, state
 from trainables.core.config import Resolved, TrainConfig
 from trainables.core.draws import generator, key
-from trainables.core.method import Method, Progress
+from trainables.core.method import Diverged, Method, Progress
 from trainables.core.optim import build_optimizer, set_lr
 from trainables.evals.collapse import effective_rank
 
 COLLAPSE_ITEMS = 256
 Ended = Literal["reached", "interrupted"]
-
-
-class Diverged(RuntimeError):
-    """The loss is not finite, or the representation has collapsed: going on is of no use, nor is trying again."""
 
 
 class Listener(Protocol):

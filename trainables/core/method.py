@@ -18,6 +18,10 @@ from datasets.auxiliary import Auxiliary
 from datasets.base import Batch, Spec
 
 
+class Diverged(RuntimeError):
+    """The loss is not finite, or the representation has collapsed: going on is of no use, nor is trying again."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where training stands, for schedules inside a method (warm-ups, codebook decay)."""

@@ -33,7 +33,8 @@ from datasets.patience import StorageError, patiently, trouble
 from trainables.core import dist
 from trainables.core.config import resolve
 from trainables.core.evaluate import evaluate
-from trainables.core.fit import Diverged, fit
+from trainables.core.fit import fit
+from trainables.core.method import Diverged
 from trainables.core.state import CheckpointError
 from trainables.core.store import Bucket, Folder, Store, open_store, scratch
 from trainables.evals.base import Request, Result
