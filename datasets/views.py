@@ -3,7 +3,7 @@
 The path of an image (DUET, Suau et al., ICML 2023): resize the shorter side to S, or with `center_crop` enlarge it to
 E = floor(S 256 / 224) and crop to E x E, or with `cro` in the stack leave it as it is; then each view draws its own
 stack; then minus 0.5. The clean path of evaluations is the same with a central crop to S x S in place of the stack.
-Other data pass through the stack alone.
+Other data pass through the stack alone; the images of a page of fragments (L, C, H, W) then lose 0.5 too.
 
 Two views or more also say what relates the first to the second: `Batch.relations` holds what the data know of it, and
 for each transform with a parameter the difference d of its units, as it is, or as (cos 2 pi d, sin 2 pi d) where the
@@ -100,7 +100,11 @@ class Views:
             )
         self.cfg = cfg
         self.image = len(spec.shape) == 3 and not spec.fragments
-        self.mean, self.std = _constants(cfg, spec.shape) if self.image else (torch.tensor(0.0), torch.tensor(1.0))
+        self.pixelled = self.image or (
+            spec.fragments > 0 and len(spec.shape) == 4
+        )  # a page has the constants of its images
+        constants = _constants(cfg, spec.shape[-3:]) if self.pixelled else (torch.tensor(0.0), torch.tensor(1.0))
+        self.mean, self.std = constants
         if not self.image and (cfg.size is not None or cfg.center_crop):
             raise ConfigError(f"views: size and center_crop need images (C, H, W), the data have items of {spec.shape}")
         self.loaded, self.target = _sizes(cfg, spec.shape) if self.image else (spec.shape, spec.shape)
@@ -230,9 +234,9 @@ class Views:
         return _crop(x, self.loaded)
 
     def _finish(self, x: Tensor) -> Tensor:
-        if not self.image:
-            return x
-        return self.normalized(_crop(x, self.target))  # a stack without a crop leaves E x E
+        if self.image:
+            x = _crop(x, self.target)  # a stack without a crop leaves E x E
+        return self.normalized(x) if self.pixelled else x
 
     def _shift(self, question: Question) -> Question:
         return replace(question, x=self.normalized(question.x))

@@ -102,10 +102,12 @@ def data(
     out: Annotated[Path, typer.Option(help="where the sample sheet goes")] = Path(),
     render: Annotated[
         tuple[str, Path] | None,
-        typer.Option(metavar="SOURCE OUT", help="make a set of meshes or words in the folder OUT, for --set views=50"),
+        typer.Option(
+            metavar="SOURCE OUT", help="make a set of meshes, words or sheets in the folder OUT, for --set views=50"
+        ),
     ] = None,
 ) -> None:
-    """Fetch a data set if it is not there, describe it, and draw a sheet of images; or make one of meshes or words."""
+    """Fetch a data set if it is not there, describe it, and draw a sheet of images; or make one of its sources."""
     from sweep.run import root_of
     from sweep.tools import render_data, show_data
 

@@ -213,12 +213,12 @@ def show_data(name: str, sets: Sequence[str], root: Path | None, out: Path) -> I
     yield f"  items {spec.shape}, labels {spec.labels or 'none'}, parameters {spec.params or 'none'}"
     if spec.note:
         yield f"  note: {spec.note}"
-    if len(spec.shape) == 3:
+    if len(spec.shape) in (3, 4):
         yield f"  {_sheet(source, out / f'{name}.png')}"
 
 
 def render_data(name: str, sets: Sequence[str], meshes: str, out: Path) -> Iterator[str]:
-    """Lines of `sweep data NAME --render SOURCE OUT`, for sets made of meshes, or of words that are cut.
+    """Lines of `sweep data NAME --render SOURCE OUT`, for sets made of meshes, words that are cut, or sheets.
 
     Raises:
         ConfigError, DataError: one line.
@@ -240,13 +240,16 @@ def _sheet(source: Source, path: Path, count: int = 40) -> Path:
     shown = max(n for n in (1, 2, 5, 10) if n <= source.spec.views)  # views of an item stand side by side
     index = torch.randperm(len(source), generator=rng)[: count // shown]
     batch = source.fetch(index, rng)
-    figure, axes = plt.subplots(4, 10, figsize=(10, 4.6))
-    label = next(iter(batch.labels), None)
+    paged = len(source.spec.shape) == 4  # a page lies in one row
+    figure, axes = plt.subplots(*((10, 1) if paged else (4, 10)), figsize=(10, 12 if paged else 4.6))
+    label = next((name for name in batch.labels if name not in source.spec.frames), None)
     for place, axis in enumerate(axes.flat):
         axis.axis("off")
         item, view = divmod(place, shown)
         if item < len(batch):
-            axis.imshow(batch.views[view][item].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+            x = batch.views[view][item]
+            x = torch.cat(list(x), -1) if paged else x
+            axis.imshow(x.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
             if label and view == 0:
                 axis.set_title(f"{batch.labels[label][item].item():g}", fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -103,7 +103,8 @@ def test_labels_are_what_the_spec_says(sources: dict[str, Source]) -> None:
 
 def test_all_splits_promise_the_same(sources: dict[str, Source]) -> None:
     def promise(spec: Spec) -> tuple[Any, ...]:
-        return spec.shape, spec.labels, spec.params, spec.views, spec.rate, spec.kinds, spec.relations, spec.frames
+        per = spec.frames, spec.fragments
+        return spec.shape, spec.labels, spec.params, spec.views, spec.rate, spec.kinds, spec.relations, per
 
     assert len({repr(promise(source.spec)) for source in sources.values()}) == 1
     fingerprints = [source.spec.fingerprint for source in sources.values()]
