@@ -8,9 +8,10 @@ that a linear probe reads from the first module and from the last context. Slow 
 is told to gain from predicting far ahead, consonants to lose. Tried first is the published point: 10 steps and 10
 negatives of any frame; then GIM's own 12 steps.
 
-Time: not measured.
+Time: the smoke run took 142 s on 2 loaded cores; the full one was not run.
 
-Result: not measured.
+Result: of the smoke run, two configurations of two epochs on synthesised words: vowels 0.87 and 0.82 from the first
+module, 0.75 and 0.82 from the context. No more was measured.
 """
 
 from search_spaces._speech import BASE, MODULES, SMOKE, probed
