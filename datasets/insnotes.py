@@ -166,7 +166,7 @@ def _read(folder: Path) -> Entry:
 
 def _opened(path: Path) -> np.ndarray:
     try:
-        spectrum: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        spectrum: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"insnotes: {path}: damaged ({' '.join(str(error).split())[:120]})") from None
     wrong = spectrum.ndim != 2 or spectrum.shape[0] != ROWS + 1 or spectrum.shape[1] <= COLUMNS
