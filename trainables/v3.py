@@ -201,7 +201,21 @@ class V3(Method):
 
     def codes(self, x: Tensor) -> Tensor:
         """x (B, n, *fragment) -> (B, n) int64, the code of each fragment."""
-        return self.quantiser.nearest(self.into(self.net.encode(x)[0]).to(self.quantiser.embed.dtype))
+        return self.codes_of(self.net.encode(x)[0])
+
+    def codes_of(self, content: Tensor) -> Tensor:
+        """Contents (..., d_c) before the quantiser -> (...) int64, the code of each."""
+        return self.quantiser.nearest(self.into(content).to(self.quantiser.embed.dtype))
+
+    def codebook(self) -> Tensor:
+        """(K, d_c) the atoms as contents."""
+        atoms: Tensor = self.back(self.quantiser.embed)
+        return atoms
+
+    def spoken(self, codes: Tensor, style: Tensor) -> Tensor:
+        """Codes (B, n) and styles (B, n, d_s) -> (B, n, *fragment), what the decoder makes of them."""
+        x: Tensor = self.net.decode(self.codebook()[codes], self.routed(style))
+        return x
 
     def decode(self, parts: dict[str, Tensor]) -> Tensor:
         """`frames`' "content" and "style" (B, n, d), of which the content is quantised -> (B, n, *fragment)."""

@@ -105,6 +105,10 @@ def test_parts_frames_codes_and_what_they_decode_to() -> None:
     assert method.decode(frames).shape == x.shape
     assert has(method, "frames")
     assert has(method, "decode")
+    assert has(method, "quantise")
+    assert method.codebook().shape == (method.cfg.atoms, 5)
+    assert torch.equal(method.codes_of(frames["content"]), method.codes(x))
+    torch.testing.assert_close(method.spoken(method.codes(x), frames["style"]), method.decode(frames))
 
 
 def test_the_rank_of_contents() -> None:

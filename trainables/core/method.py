@@ -163,8 +163,25 @@ class Frames(Protocol):
     def frames(self, x: Tensor, rng: torch.Generator | None = None) -> dict[str, Tensor]: ...
 
 
+@runtime_checkable
+class Quantises(Protocol):
+    """Capability "quantise": a codebook of K atoms, one of which stands for the content of each fragment of a page.
+
+    `codebook()` are the atoms (K, d) as contents, `codes_of(content)` (..., d) -> (...) int64 those that stand for
+    contents as `frames` gives them, and `spoken(codes, style)` (B, n) and (B, n, d_s) -> (B, n, *fragment) what is
+    decoded from atoms and styles.
+    """
+
+    def codebook(self) -> Tensor: ...
+
+    def codes_of(self, content: Tensor) -> Tensor: ...
+
+    def spoken(self, codes: Tensor, style: Tensor) -> Tensor: ...
+
+
 CAPABILITIES: dict[str, type] = {
     "decode": Decodes, "predict": Predicts, "roll": Rolls, "marginal": Marginal, "steer": Steers, "frames": Frames,
+    "quantise": Quantises,
 }  # fmt: skip
 
 
