@@ -462,6 +462,12 @@ class Graph:
 
     # -- disk ----------------------------------------------------------------------------------------------------
 
+    def _is_kept(self, trial: Trial, epoch: int) -> bool:
+        """Whether the sweep keeps a checkpoint that was evaluated."""
+        if self.sweep.keep != "best":
+            return self.sweep.keep == "all"
+        return any(epoch not in self.verdicts.surpassed(owner, trial) for owner in self._owners(trial))
+
     def _collect(self, trial: Trial) -> None:
         """Give up checkpoints that neither an evaluation nor a restart needs.
 
@@ -475,7 +481,7 @@ class Graph:
         keep_last = 1 if settled else 2
         for point in trial.checkpoints[:-keep_last]:
             milestone = point.epoch in milestones
-            if milestone and self.sweep.keep == "all":
+            if milestone and self._is_kept(trial, point.epoch):
                 continue
             children = self.maker.children[trial.id].get(point.epoch, ())
             if not all(map(is_over, children)) or (milestone and not children):

@@ -188,7 +188,11 @@ class Sweep(Config):
         description="where checkpoints and artifacts go if nodes share no folder: s3://BUCKET/DIR, gs://BUCKET/DIR, "
         "file:///MOUNT/DIR; None = $SWEEP_STORAGE, without it the sweep's folder",
     )
-    keep: Literal["last", "all"] = Field("last", description="checkpoints that stay on disk once they were evaluated")
+    keep: Literal["last", "best", "all"] = Field(
+        "last",
+        description="checkpoints that stay on disk once they were evaluated: best = the last, and those of rungs which "
+        "no other of their training surpasses in every objective",
+    )
     smoke: dict[str, Any] = Field(default_factory=dict, description="settings of `--smoke`, as for --set")
 
     @field_validator("base", mode="before")

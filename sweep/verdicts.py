@@ -74,6 +74,21 @@ class Verdicts:
                 return self._at_rung(configuration, index, [epochs[index] for epochs in milestones])
         return self._at_end(configuration, [epochs[-1] for epochs in milestones])
 
+    def surpassed(self, configuration: Configuration, trial: Trial) -> set[int]:
+        """The milestones of a pretraining to which another one of it is better, or later and as good, in all values."""
+        metrics = [objective.metric for objective in self.sweep.objectives]
+        signs = [1.0 if objective.direction == "max" else -1.0 for objective in self.sweep.objectives]
+        found = {}
+        for epoch in self.milestones(trial.config):
+            values, _ = self._values(configuration, metrics, [(trial.id, epoch)])
+            if values:
+                found[epoch] = [sign * value for sign, value in zip(signs, values[0], strict=True)]
+        return {
+            epoch for epoch, own in found.items()
+            if any(all(a >= b for a, b in zip(other, own, strict=True)) and (other != own or later > epoch)
+                   for later, other in found.items() if later != epoch)
+        }  # fmt: skip
+
     def _at_rung(self, configuration: Configuration, index: int, epochs: list[int]) -> Event | None:
         points = self._reached(configuration, epochs)
         if not points:

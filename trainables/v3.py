@@ -32,7 +32,7 @@ from datasets.base import Batch, Spec
 from datasets.config import ConfigError, under_default
 from trainables.core import dist
 from trainables.core.draws import Draws
-from trainables.core.method import Method, Progress
+from trainables.core.method import Diverged, Method, Progress
 from trainables.losses.v3 import EPS, Adapted, Pages, Statistics, guard, squared_error, v3_terms, weighed
 from trainables.nets.quantiser import Quantised, Quantiser, perplexity
 from trainables.nets.v3_autoencoders import Autoencoder, AutoencoderConfig, layout_of
@@ -85,6 +85,13 @@ class Config(config.Config):
         0.0, ge=0, le=1e6, description="of the penalty on contents of low rank (follow-up: 0.01)"
     )
     rank_target: float = Field(3.0, gt=0, le=1000, description="directions from which on it is 0 (follow-up: 2 to 4)")
+    collapse_usage: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="share of K below which an epoch's mean perplexity of codes is a collapse; 0 = none",
+    )
+    collapse_epochs: int = Field(50, ge=1, description="such epochs in a row after which training is given up")
     guard: bool = Field(True, description="stop at the first term that is not finite, and name all of them")
     encoder: AutoencoderConfig = Field(
         default_factory=AutoencoderConfig, description="see trainables/nets/v3_autoencoders.py"
@@ -111,6 +118,7 @@ class V3(Method):
         "rank_target",
     )  # fmt: skip
     places: dict[str, tuple[int, ...]]
+    starved: Tensor
 
     def __init__(self, cfg: Options, spec: Spec) -> None:
         super().__init__(cfg, spec)
@@ -122,6 +130,8 @@ class V3(Method):
         if cfg.codebook_width is not None:
             self.into, self.back = nn.Linear(content, width), nn.Linear(width, content)
         self.quantiser = Quantiser(cfg.atoms, width, cfg.decay, cfg.dead, cfg.exact)
+        self.register_buffer("starved", torch.zeros((), dtype=torch.int64))  # epochs in a row with few codes in use
+        self.usage: list[Tensor] = []  # perplexity of each step of this epoch
         self.parts = {"content": content, "style": style, "all": content + style}
         self.places = dict.fromkeys(self.parts, (spec.shape[0],))
         self.adapted = adapted_of(cfg)
@@ -160,6 +170,23 @@ class V3(Method):
         if self.cfg.style_route_epochs is not None:
             self.paged = progress.epoch < self.cfg.style_route_epochs
 
+    def after_step(self, progress: Progress) -> None:
+        """At the end of an epoch, whether the codebook has been starved for too long.
+
+        Raises:
+            Diverged: it has.
+        """
+        if progress.step + 1 < progress.steps_per_epoch or not self.cfg.collapse_usage:
+            return
+        used = float(torch.stack(self.usage).mean())
+        self.usage.clear()
+        self.starved.copy_(self.starved + 1 if used < self.cfg.collapse_usage * self.cfg.atoms else 0 * self.starved)
+        if int(self.starved) >= self.cfg.collapse_epochs:
+            raise Diverged(
+                f"the codebook collapsed: a perplexity of {used:.2f} of {self.cfg.atoms} codes, below "
+                f"{self.cfg.collapse_usage:g} of them for {self.cfg.collapse_epochs} epochs"
+            )
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of the global batch, its terms, the statistics they are made of and the usage of codes."""
         x = batch.views[0]
@@ -178,6 +205,8 @@ class V3(Method):
         if self.cfg.guard:
             guard(terms)
         used, active = perplexity(dist.gather(found.codes.to(loss.dtype)).long(), self.cfg.atoms)
+        if self.training:
+            self.usage.append(used)
         watched = {"code_perplexity": used, "active_codes": active, **_described(statistics)}
         return dist.agree({"loss": loss, **terms, **watched})
 

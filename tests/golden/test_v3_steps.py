@@ -8,7 +8,7 @@ from test_v3_networks import drawn, load
 
 from datasets.base import Batch, Spec
 from trainables.core.config import TrainConfig
-from trainables.core.optim import build_optimizer
+from trainables.core.optim import build_optimizer, lr_multiplier
 from trainables.losses.v3 import TERMS
 from trainables.v3 import V3
 
@@ -54,3 +54,19 @@ def test_three_steps() -> None:
     close(parts["style"], g["final_eval_z_s"], 5e-3)
     assert torch.equal(method.codes(x), g["final_eval_codes"])
     close(method.decode(parts), g["final_eval_recon"], 5e-3)
+
+
+def test_schedules() -> None:
+    g = golden("lr_schedule_a")
+    decay, every, least, warmup, held = g["exp_params"].tolist()
+    falling = TrainConfig(
+        schedule="exponential", decay=decay, decay_epochs=every, final_lr=least, warmup_epochs=int(warmup),
+        warmup_lr=held, epochs=1000,
+    )  # fmt: skip
+    period, least, warmup, held = g["cosine_params"].tolist()
+    rising = TrainConfig(
+        schedule="cosine", period=int(period), final_lr=least, warmup_epochs=int(warmup), warmup_lr=held, epochs=1000
+    )
+    for cfg, expected in ((falling, g["exp"]), (rising, g["cosine"])):
+        found = torch.tensor([lr_multiplier(cfg, epoch) for epoch in g["epochs"].tolist()], dtype=torch.float64)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

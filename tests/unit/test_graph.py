@@ -397,3 +397,20 @@ def test_attempts_count_from_the_last_checkpoint() -> None:
         world.graph.end(job, Outcome("died", "the machine was taken away"))
     world.run()
     assert world.records.configurations[0].state == "complete"
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("last", [10]), ("best", [2, 10]), ("all", [2, 5, 10])])
+def test_checkpoints_that_stay(keep: str, kept: list[int]) -> None:
+    # rises to the first rung, falls to the second, and ends between them
+    values = {2: 0.9, 5: 0.1, 10: 0.5}
+
+    def act(job: Job) -> Outcome | None:
+        if job.stage != "evaluation":
+            return None
+        value = values[world.records.trials[job.trial].epoch or 0]
+        return Outcome("finished", metrics={f"{job.name}/all/val/score": value}, seconds=0.1)
+
+    world = World(sweep_of(rungs=[0.2, 0.5], keep=keep, budget={"trials": 1}))
+    world.run(act)
+    trial = world.records.trials[world.records.configurations[0].trials[0]]
+    assert [point.epoch for point in trial.checkpoints] == kept

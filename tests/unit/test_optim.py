@@ -57,6 +57,16 @@ def test_exponential_decay_steps_once_an_epoch() -> None:
         reference.step()
 
 
+def test_a_warmup_that_does_not_rise_a_floor_and_a_cosine_that_comes_back() -> None:
+    held = {"warmup_epochs": 2, "warmup_lr": 0.1}
+    fallen = train(**held, schedule="exponential", decay=0.5, decay_epochs=2, final_lr=0.3)
+    assert [lr_multiplier(fallen, epoch) for epoch in (0, 1, 2, 4, 6)] == [0.1, 0.1, 1.0, 0.5, 0.3]
+    back = train(**held, period=4, final_lr=0.2)
+    expected = [0.1, 0.1, 1.0, 0.6, 0.2, 0.6, 1.0]
+    assert [lr_multiplier(back, epoch) for epoch in (0, 1, 2, 4, 6, 8, 10)] == [pytest.approx(x) for x in expected]
+    assert lr_multiplier(train(**held, schedule="constant"), 1) == 0.1
+
+
 def test_warmup_as_long_as_the_training() -> None:
     values = [lr_multiplier(train(warmup_epochs=20), epoch) for epoch in range(20)]
     assert values == sorted(values)

@@ -111,6 +111,26 @@ def test_parts_frames_codes_and_what_they_decode_to() -> None:
     torch.testing.assert_close(method.spoken(method.codes(x), frames["style"]), method.decode(frames))
 
 
+def test_a_codebook_that_starves_for_long_ends_the_training() -> None:
+    method = made(collapse_usage=0.5, collapse_epochs=2).train()
+
+    def epoch(*perplexities: float) -> None:
+        for step, used in enumerate(perplexities):
+            method.usage.append(torch.tensor(used))
+            method.after_step(Progress(0, step, 9, len(perplexities)))
+
+    epoch(4.0, 5.0)  # of 10 codes
+    assert int(method.state_dict()["starved"]) == 1
+    epoch(4.0, 6.0)
+    assert int(method.starved) == 0
+    epoch(1.0, 1.0)
+    with pytest.raises(Diverged, match=r"the codebook collapsed: a perplexity of 2\.00 of 10 codes"):
+        epoch(2.0, 2.0)
+    free = made(collapse_usage=0)
+    free.after_step(Progress(0, 0, 9, 1))
+    assert int(free.starved) == 0
+
+
 def test_the_rank_of_contents() -> None:
     line = torch.arange(6.0)[None, :, None] * torch.ones(1, 1, 4)
     torch.testing.assert_close(rank_penalty(line, 3.0), torch.tensor([2 / 3]))

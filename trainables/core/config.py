@@ -39,11 +39,26 @@ class TrainConfig(Config):
     betas: tuple[float, float] = Field((0.9, 0.95), description="of Adam's moments (DUET: 0.9, 0.95; SIE: 0.9, 0.999)")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD and LARS")
     schedule: Literal["cosine", "constant", "exponential"] = Field("cosine", description="after the linear warm-up")
-    decay: float = Field(1.0, gt=0, le=1, description="per epoch, of the exponential schedule (SIM: 1; V-GIM: 0.995)")
+    decay: float = Field(1.0, gt=0, le=1, description="of the exponential schedule (SIM: 1; V-GIM: 0.995; V3: 0.98)")
+    decay_epochs: float = Field(1.0, gt=0, le=100_000, description="epochs in which it falls by that factor (V3: 20)")
+    period: int | None = Field(
+        None, ge=1, le=100_000,
+        description="epochs in which the cosine falls, to rise again; None = it ends with the training (V3: 100)",
+    )  # fmt: skip
     schedule_per: Literal["epoch", "step"] = Field("epoch", description="granularity of the schedule (DUET: epoch)")
-    warmup_epochs: int = Field(10, ge=0, le=10_000, description="linear warm-up; 0 = none (DUET: 10)")
-    final_lr: float = Field(0.0, ge=0, le=1, description="of the peak, where the cosine ends (VICReg: 0.001)")
-    precision: Literal["float32", "bf16"] = Field("float32", description="bf16 = autocast; losses stay in float32")
+    warmup_epochs: int = Field(10, ge=0, le=10_000, description="warm-up; 0 = none (DUET: 10)")
+    warmup_lr: float | None = Field(
+        None, ge=0, le=1, description="of the peak, during all of the warm-up (V3: 0.1); None = it rises linearly"
+    )
+    final_lr: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of the peak, where the cosine ends (VICReg: 0.001), the exponential's least (V3: 0.02)",
+    )
+    precision: Literal["float32", "bf16", "fp16"] = Field(
+        "float32", description="bf16, fp16 = autocast, fp16 with a scaled loss; losses stay in float32"
+    )
     compile: bool = Field(False, description="torch.compile the method")
     channels_last: bool = Field(False, description="memory format of images, faster on GPU")
     clip_norm: float | None = Field(None, gt=0, description="gradient clipping; None = none (DUET: none)")

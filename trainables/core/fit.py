@@ -149,6 +149,7 @@ class _Run:
         if self.train.channels_last and len(views.spec.shape) == 3:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.method, self.train)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.train.precision == "fp16")
         self.loss = self._wrap()
         self.batches = steps_per_epoch(len(source), self.train)
 
@@ -189,7 +190,7 @@ class _Run:
             if meta.spec.fingerprint != self.views.spec.fingerprint:
                 raise state.CheckpointError(f"{path}: was trained on other data than are there now")
             state.restore_model(path, self.method)
-            state.restore_optimizer(path, self.optimizer)
+            state.restore_optimizer(path, self.optimizer, self.scaler)
             return meta.epoch, damaged
         return 0, damaged
 
@@ -198,7 +199,7 @@ class _Run:
         if dist.rank():
             return ""
         config, spec, step = self.config.dump(), self.views.spec, epoch * self.batches
-        return state.save(path, self.method, config, spec, epoch, step, self.optimizer).digest
+        return state.save(path, self.method, config, spec, epoch, step, self.optimizer, self.scaler).digest
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass; means over the items of everything the method reports, the learning rate and the speed."""
@@ -228,10 +229,12 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         with self._precision():
             values: dict[str, Tensor] = self.loss(batch)
-        values["loss"].backward()
+        self.scaler.scale(values["loss"]).backward()
         if self.train.clip_norm:
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.method.parameters(), self.train.clip_norm)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)  # not in a step whose gradients overflowed; then the scale is halved
+        self.scaler.update()
         return values
 
     def fetching(self, epoch: int, step: int) -> torch.Generator:
@@ -296,9 +299,10 @@ class _Run:
         return rank
 
     def _precision(self) -> contextlib.AbstractContextManager[None]:
-        if self.train.precision == "bf16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return contextlib.nullcontext()
+        if self.train.precision == "float32":
+            return contextlib.nullcontext()
+        dtype = torch.bfloat16 if self.train.precision == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)
 
 
 class _Means:

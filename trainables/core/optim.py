@@ -33,26 +33,31 @@ def lr_multiplier(train: TrainConfig, epoch: int, step: int = 0, steps_per_epoch
 
     With W warm-up epochs of E epochs, at e = epoch, or e = epoch + step / steps_per_epoch if `schedule_per` is "step":
 
-        cosine      e <= W: max(e / W, 1e-3)      e > W: f + (1 - f) (1 + cos(pi (e - W) / (E - W))) / 2
+        cosine      e <= W: max(e / W, 1e-3)      e > W: f + (1 - f) (1 + cos(pi (e - W) / T)) / 2
         constant    min(e / W, 1)
-        exponential e <= W: e / W                 e > W: decay^(e - W)
+        exponential e <= W: e / W                 e > W: max(f, decay^((e - W) / decay_epochs))
 
-    W = 0 means no warm-up, f is `final_lr`. Source: the recipe of DUET (arXiv 2306.16058); its constant variant has no
-    floor, so its first epoch stands still when the schedule goes by epochs. By steps the warm-up begins at 0.
+    W = 0 means no warm-up, f is `final_lr`, T is `period`, by default E - W. Source: the recipe of DUET (arXiv
+    2306.16058); its constant variant has no floor, so its first epoch stands still when the schedule goes by epochs. By
+    steps the warm-up begins at 0. A constant warm-up (`warmup_lr`: e < W, as in V3, arXiv 2407.03824) does not rise.
 
     Args:
         step: of this epoch, from 0.
     """
     warmup = train.warmup_epochs
     now = epoch + step / steps_per_epoch if train.schedule_per == "step" else float(epoch)
+    if warmup and train.warmup_lr is not None and now < warmup:
+        return train.warmup_lr
     if train.schedule == "constant":
         return min(now / warmup, 1.0) if warmup else 1.0
     if train.schedule == "exponential":
-        return now / warmup if now < warmup else train.decay ** (now - warmup)
-    if now <= warmup:
+        return (
+            now / warmup if now < warmup else max(train.final_lr, train.decay ** ((now - warmup) / train.decay_epochs))
+        )
+    if now <= warmup and train.warmup_lr is None:
         floor = FLOOR if train.schedule_per == "epoch" else 0.0
         return max(now / warmup, floor) if warmup else 1.0
-    fallen = 0.5 * (1 + math.cos(math.pi * (now - warmup) / max(train.epochs - warmup, 1)))
+    fallen = 0.5 * (1 + math.cos(math.pi * (now - warmup) / (train.period or max(train.epochs - warmup, 1))))
     return train.final_lr + (1 - train.final_lr) * fallen
 
 

@@ -1,7 +1,7 @@
 """The one checkpoint format: a folder of safetensors and JSON, with a digest over its content.
 
     model.safetensors     parameters and buffers of the method
-    optimizer.pt          optimiser state (loaded with `weights_only`), absent in an exported model
+    optimizer.pt          optimiser state, the loss scaler's (loaded with `weights_only`), absent in an exported model
     meta.json             {"format": 1, "config": ..., "epoch": ..., "step": ..., "spec": ..., "files": {name: sha256}}
 
 A checkpoint is written to a temporary folder beside its place and renamed, so that it exists whole or not at all.
@@ -29,6 +29,7 @@ from trainables.core.config import Resolved, resolve
 from trainables.core.method import Method
 
 FORMAT = 1
+SCALER = "scaler"  # key beside those of the optimiser
 
 
 class CheckpointError(RuntimeError):
@@ -54,8 +55,13 @@ def save(
     epoch: int,
     step: int = 0,
     optimizer: torch.optim.Optimizer | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> Meta:
-    """Write a checkpoint to `path`, whole or not at all; an existing one there is replaced."""
+    """Write a checkpoint to `path`, whole or not at all; an existing one there is replaced.
+
+    Args:
+        scaler: of the loss in half precision, kept beside the optimiser where it is in use.
+    """
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in method.state_dict().items()}
     content = {"format": FORMAT, "config": config, "epoch": epoch, "step": step, "spec": asdict(spec)}
     with replacing(path) as temporary:
@@ -63,7 +69,8 @@ def save(
         save_file(tensors, temporary / "model.safetensors")
         if optimizer is not None:
             buffer = io.BytesIO()  # written by Python, whose errors say what is wrong with a disk
-            torch.save(optimizer.state_dict(), buffer)
+            scale = {SCALER: scaler.state_dict()} if scaler is not None and scaler.is_enabled() else {}
+            torch.save({**optimizer.state_dict(), **scale}, buffer)
             (temporary / "optimizer.pt").write_bytes(buffer.getbuffer())
         content["files"] = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / "meta.json").write_text(json.dumps(content, indent=1))
@@ -126,8 +133,8 @@ def restore_model(path: Path, method: torch.nn.Module) -> None:
         raise CheckpointError(f"{path}: does not fit: {' '.join(str(error).split())[:300]}") from None
 
 
-def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Load the optimiser's state.
+def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
+    """Load the optimiser's state, and the scaler's where it is in use.
 
     Raises:
         CheckpointError: an exported model has none; one that holds anything but tensors and numbers is not loaded.
@@ -136,7 +143,10 @@ def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     if not file.exists():
         raise CheckpointError(f"{path}: holds no optimiser state, so training cannot go on from it; use `init` instead")
     try:
-        optimizer.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        found = torch.load(file, map_location="cpu", weights_only=True)
+        if scaler is not None and scaler.is_enabled():
+            scaler.load_state_dict(found[SCALER])
+        optimizer.load_state_dict({name: value for name, value in found.items() if name != SCALER})
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{file}: is no optimiser state: {' '.join(str(error).split())[:200]}") from None
 
