@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benches import judged, overhead, packed, pipeline, sound, step, store
+from benches import judged, overhead, packed, pages, pipeline, sound, step, store
 from benches.rows import BEGIN, END, Row, update
 
 
@@ -65,6 +65,11 @@ def test_judging_costs_less_than_encoding_in_every_epoch() -> None:
 def test_an_epoch_of_shared_sound_beats_reading_again(what: str) -> None:
     with sound.recorded(words=66, utterances=66) as root:
         assert sound.compare(root, what)["ratio"] >= 5
+
+
+def test_an_epoch_of_shared_pages_beats_reading_each_from_its_file() -> None:
+    with pages.written(pages=200) as root:
+        assert pages.compare(root)["ratio"] >= 5
 
 
 @pytest.mark.slow
