@@ -26,6 +26,25 @@ def log_magnitude(x: Tensor) -> Tensor:
     return (spectrum.abs() + FLOOR).log()
 
 
+def audible(log_magnitudes: Tensor, iterations: int = 32, seed: int = 0) -> Tensor:
+    """Sounds (..., 512 (frames - 1)) whose log(|STFT| + 1e-5) is near (..., 513, frames): Griffin and Lim, 1984.
+
+    Phases are drawn at first, the same for every sound, and then those of the sound that the last ones gave.
+    """
+    magnitude = (log_magnitudes.exp() - FLOOR).clamp_min(0)
+    window = torch.hann_window(N_FFT, dtype=magnitude.dtype)
+    rng = torch.Generator().manual_seed(seed)
+    turn = 2 * torch.pi * torch.rand(magnitude.shape[-2:], generator=rng, dtype=magnitude.dtype)
+    spectrum = torch.polar(magnitude, turn.expand_as(magnitude)).flatten(0, -3)
+    length = HOP * (magnitude.shape[-1] - 1)
+    for step in range(iterations + 1):
+        x = torch.istft(spectrum, N_FFT, HOP, window=window, center=True, length=length)
+        if step < iterations:
+            again = torch.stft(x, N_FFT, HOP, window=window, center=True, pad_mode="constant", return_complex=True)
+            spectrum = torch.polar(magnitude.flatten(0, -3), again.angle())
+    return x.view(*magnitude.shape[:-2], length)
+
+
 def interval(level: float, bounded: bool = True) -> tuple[float, float]:
     """Where the next level is drawn from: within 0.2 of this one and in [0.8, 1.2].
 

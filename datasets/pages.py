@@ -6,8 +6,8 @@ of one style, its contents a permutation of all, or drawn with replacement.
 
 Labels: "content" (10) of each fragment, "style" (8) of the page. The world (vectors, A, B) is the same in all splits.
 
-`styles: unseen` are pages of the same contents in eight other styles, to see how a model takes to styles that it was not
-trained on. With `shots`, `train` is so many pages of each style (fewer are a part of more).
+`styles: unseen` are pages of the same contents in eight other styles, to see how a model takes to styles that it was
+not trained on. With `shots`, `train` is so many pages of each style (fewer are a part of more).
 """
 
 from __future__ import annotations

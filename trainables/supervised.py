@@ -1,4 +1,4 @@
-"""Supervised: the networks of CPC, GIM and SIM trained on labels, the bound that self-supervision is measured by.
+"""Supervised: the networks of CPC, GIM, SIM and V3 trained on labels, the bound that self-supervision is measured by.
 
     end to end (default)    logits = W mean_t c(x) + b, c the context, or without one the last latent
     frozen                  the same on a network that stays as it started: what random features are worth
@@ -8,10 +8,11 @@
 Labels are one for each item, or (B, F) one for each frame, -1 = none: then logits are those of frames, averaged to F
 where there are more, and the mean is one over cross entropies. Of images the mean is that over the patches.
 
-Evaluations read the same parts as of GIM.
+Of pages (`encoder.name: pages`, V3's encoder with a classifier of each fragment) the factor is one of fragments.
+Evaluations read the same parts as of GIM; `scores` are what the last classifier says of frames.
 
 Sources: Denoodt, de Boer, Oramas, ECML PKDD 2025, arXiv 2408.12936 (end to end, frozen); Löwe, O'Connor, Veeling,
-NeurIPS 2019, arXiv 1905.11786 (supervised and greedy supervised).
+NeurIPS 2019, arXiv 1905.11786 (supervised and greedy supervised); Wu et al., ICLR 2025, arXiv 2407.03824 (pages).
 """
 
 from __future__ import annotations
@@ -105,6 +106,11 @@ class Supervised(ModularMethod):
         ce, hit = cross_entropy(flat, labels), topk_hits(flat.detach(), labels, 1)
         count = known.sum(1).clamp_min(1)
         return tuple((rows.view_as(known) * known).sum(1) / count for rows in (ce, hit))  # type: ignore[return-value]
+
+    def scores(self, frames: Tensor) -> Tensor:
+        """Logits (..., classes) of frames of "all" (..., d)."""
+        logits: Tensor = self.heads[str(len(self.net) - 1)](frames)
+        return logits
 
 
 def factor_of(cfg: Options, spec: Spec) -> str:

@@ -1,8 +1,8 @@
 """What a pretraining method is: a module with a `Config`, a loss and named parts of its representation.
 
 A method's file defines exactly one `Method` subclass under the name `METHOD`. Optional capabilities (`decode`,
-`predict`, `roll`, `marginal`, `steer`, `frames`) are protocols; evaluations ask for them by name in
-`Needs.capabilities`.
+`predict`, `roll`, `marginal`, `steer`, `frames`, `quantise`, `classify`) are protocols; evaluations ask for them by
+name in `Needs.capabilities`.
 """
 
 from __future__ import annotations
@@ -179,9 +179,19 @@ class Quantises(Protocol):
     def spoken(self, codes: Tensor, style: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class Classifies(Protocol):
+    """Capability "classify": classes that a method has learned with labels.
+
+    `scores(frames)` are those of frames of "all" (..., d), as `frames` gives them, for every class (..., classes).
+    """
+
+    def scores(self, frames: Tensor) -> Tensor: ...
+
+
 CAPABILITIES: dict[str, type] = {
     "decode": Decodes, "predict": Predicts, "roll": Rolls, "marginal": Marginal, "steer": Steers, "frames": Frames,
-    "quantise": Quantises,
+    "quantise": Quantises, "classify": Classifies,
 }  # fmt: skip
 
 

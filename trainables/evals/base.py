@@ -53,7 +53,8 @@ class Needs:
     Attributes:
         labels: factors of the data that must be labelled; "*" = at least one.
         transforms: codes of transforms that must be in the views' stack; "*" = at least one.
-        capabilities: of the method (`decode`, `predict`, `roll`, `marginal`, `steer`, `frames`, `quantise`).
+        capabilities: of the method (`decode`, `predict`, `roll`, `marginal`, `steer`, `frames`, `quantise`,
+            `classify`).
         gpu: whether it is hopeless without one.
         after: names of evaluations whose results are handed over in `inputs`, under these names; a sweep that runs one
             under several keys says which by `after: {NAME: KEY}`.

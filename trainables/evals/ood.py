@@ -14,11 +14,11 @@ rate, the atoms of the codebook as they are unless `freeze_codebook` is off. Cod
 and what the method draws are seeded, the same for every number of shots. All accuracies are of the same pages, since
 `val` and `test` of the data do not depend on `shots`.
 
-What a code is called is its most frequent content (`naming`); V3's code takes its position among the sorted codes, which
-is the same where each content has one code, and is wrong where there are more codes than contents.
+A code is called by its most frequent content (`naming`). V3's code takes its position among the sorted codes, which is
+the same where each content has one code, and is wrong where there are more codes than contents.
 
-A method that has labels needs no names: the supervised baseline, `supervised` with `encoder.name: pages`, has classes of
-its own ("classify"), and learns from the labels of the few pages.
+A method that has labels needs no names: the supervised baseline, `supervised` with `encoder.name: pages`, has classes
+of its own (capability "classify"), and learns from the labels of the few pages.
 """
 
 from __future__ import annotations
@@ -121,9 +121,8 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     result = Result({})
     for split in REPORTED:
         found = other.features(_request(split, part, cfg.limit))
-        true = found.labels[cfg.factor]
-        told = _codes.accuracy(tell(found.parts[part]), true, names)
-        result.metrics[f"all/{split}/zero_shot"] = told
+        true, told = found.labels[cfg.factor], tell(found.parts[part])
+        result.metrics[f"all/{split}/zero_shot"] = _codes.accuracy(told, true, names)
         result.metrics[f"all/{split}/chance"] = chance(known[known >= 0], true[true >= 0])
     for shots in dict.fromkeys(cfg.shots):
         adapted = train(subject.on(_section(cfg, shots)), cfg, seed)

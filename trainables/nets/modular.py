@@ -1,8 +1,9 @@
-"""Networks cut in modules, for sound and for images: which one, by the name of a preset whose options can be replaced.
+"""Networks cut in modules, for sound, images, pages: which one, by the name of a preset whose options can be replaced.
 
 Sound: convolutions over time, each with [batch norm,] ReLU and [max pooling]; at the end of a module linear heads give
 the mean, and of probabilistic modules the log-variance, of the latent z (B, L, C). A GRU over z gives the context, in a
-module of its own on top, inside the last module, or inside each. Images: see `patches.py`.
+module of its own on top, inside the last module, or inside each. Images: see `patches.py`. Pages of fragments: V3's
+encoder of content as one module, see `page_unit.py`.
 
 Sources: van den Oord, Li, Vinyals, arXiv 1807.03748 (CPC); Löwe, O'Connor, Veeling, NeurIPS 2019, arXiv 1905.11786
 (GIM); Denoodt, de Boer, Oramas, ECML PKDD 2025, arXiv 2408.12936 (SIM), and Denoodt's thesis "V-GIM" (VUB 2023).
@@ -20,7 +21,9 @@ from torch import Tensor, nn
 
 from datasets.config import Config, ConfigError, near
 from trainables.nets.latent import Heads, Latent, Unit
+from trainables.nets.page_unit import PageUnit
 from trainables.nets.patches import PatchUnit
+from trainables.nets.v3_autoencoders import Name
 
 At = Literal["module", "last", "each", "none"]
 Start = Literal["default", "delta_orthogonal"]
@@ -62,11 +65,19 @@ class Images:
     start: Start = "default"
 
 
+@dataclass(frozen=True)
+class Pages:
+    """Options of a network for pages of fragments; see `ModularConfig`."""
+
+    layout: Name = "auto"
+    channels: int | None = None
+
+
 EXTRA: dict[str, Any] = {
     "kernels": (10, 8, 1, 4, 4, 1, 4, 1), "strides": (5, 4, 1, 2, 2, 1, 2, 1), "pads": (2, 2, 0, 2, 2, 0, 1, 0),
     "plain": (2, 5, 7), "layers": (2, 5, 7),
 }  # fmt: skip
-PRESETS: dict[str, Sound | Images] = {
+PRESETS: dict[str, Sound | Images | Pages] = {
     "sim_audio": Sound(),
     "gim_audio": Sound(cut=(1, 1, 1, 1, 1), batch_norm=False),
     "one_module_audio": Sound(cut=(5,)),
@@ -81,6 +92,10 @@ PRESETS: dict[str, Sound | Images] = {
     "resnet34": Images(bottleneck=False),
     "cpc_resnet50": Images(cut=(3,), context_at="last"),
     "cpc_resnet34": Images(cut=(3,), context_at="last", bottleneck=False),
+    "pages": Pages(),
+    "pages_insnotes": Pages("insnotes"),
+    "pages_svhn": Pages("svhn"),
+    "pages_librispeech": Pages("librispeech"),
 }  # fmt: skip
 
 
@@ -91,10 +106,14 @@ class ModularConfig(Config):
         "sim_audio",
         description="sound: sim_audio (3 modules of convolutions and one of a GRU), gim_audio (5 and one), "
         "one_module_audio (1 and one), cpc_audio and cpc_extra_audio (all in one), vgim_audio, small_audio, "
-        "supervised_audio; images: resnet50, resnet34 (3 modules), cpc_resnet50, cpc_resnet34 (all in one)",
+        "supervised_audio; images: resnet50, resnet34 (3 modules), cpc_resnet50, cpc_resnet34 (all in one); pages: "
+        "pages (PhoneNums, Sprites, vectors), pages_insnotes, pages_svhn, pages_librispeech (V3's encoders, in one)",
     )
     channels: int | None = Field(
-        None, ge=1, le=4096, description="sound: of every convolution (SIM: 512); images: of the first stage (SIM: 64)"
+        None,
+        ge=1,
+        le=4096,
+        description="sound: of every convolution (SIM: 512); images: of the first stage (SIM: 64); pages: of the last",
     )
     cut: Counts | None = Field(
         None, min_length=1, description="convolutions (of images: stages) in each module (SIM: 2, 2, 1; GIM: 1, ..)"
@@ -129,7 +148,7 @@ class ModularConfig(Config):
             raise ValueError(f"no such network{near(name, set(PRESETS))}")
         return name
 
-    def complete(self) -> Sound | Images:
+    def complete(self) -> Sound | Images | Pages:
         """The preset with what replaces its options.
 
         Raises:
@@ -137,12 +156,13 @@ class ModularConfig(Config):
         """
         preset = PRESETS[self.name]
         chosen = {name: value for name, value in self if name != "name" and value is not None}
-        known = {one.name for one in fields(preset)}
+        known = {one.name for one in fields(preset)} - {"layout"}
         for name in chosen:
             if name not in known:
                 raise ConfigError(f"encoder {self.name}: has no option {name}")
         options = replace(preset, **chosen)
-        _check(self.name, options)
+        if not isinstance(options, Pages):
+            _check(self.name, options)
         return options
 
 
@@ -220,12 +240,15 @@ class Network:
 
 
 def build_units(cfg: ModularConfig, shape: tuple[int, ...], probabilistic: bool) -> Network:
-    """The units for items of `shape`, (C, T) sound or (C, H, W) images.
+    """The units for items of `shape`, (C, T) sound, (C, H, W) images, or pages (n, ...) of n fragments.
 
     Raises:
         ConfigError: data of the other kind or too short, or options that do not fit together.
     """
     options = cfg.complete()
+    if isinstance(options, Pages):
+        unit = PageUnit(options.layout, options.channels, shape[1:])
+        return Network([unit], [(shape[0],)], {})
     what, axes = ("sound (C, T)", 2) if isinstance(options, Sound) else ("images (C, H, W)", 3)
     if len(shape) != axes:
         raise ConfigError(f"encoder {cfg.name}: takes {what}, the data have shape {shape}")

@@ -201,7 +201,7 @@ class Autoencoder(nn.Module):
         layout = layout_of(cfg, fragment)
         self.inner = fragment if len(fragment) != 2 else (1, *fragment)
         build = _vectors if len(fragment) == 1 else _images
-        self.encoder, self.decoder = build(cfg, layout, self.inner)
+        self.encoder, self.decoder = build(cfg, layout, fragment)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pages (b, n, *fragment) -> content (b, n, d_c), style (b, n, d_s)."""
@@ -270,34 +270,55 @@ def _step(layout: Layout, axis: int) -> int:
     return int(first[axis] ** layout.levels[0] * second[axis] ** layout.levels[1])
 
 
-def _images(cfg: AutoencoderConfig, layout: Layout, shape: tuple[int, ...]) -> tuple[Encoder, Decoder]:
+def encoder_body(cfg: AutoencoderConfig, fragment: tuple[int, ...]) -> tuple[nn.Sequential, int]:
+    """What is below the linear maps of an encoder, for (B, C, rows, columns) or (B, D), and the values it gives.
+
+    Raises:
+        ConfigError: the network does not take such fragments.
+    """
+    layout = layout_of(cfg, fragment)
+    if len(fragment) == 1:
+        return _layers(fragment[0], layout, "batch"), layout.channels
+    c_in, (one, two), (k_one, k_two), (s_one, s_two) = (
+        1 if len(fragment) == 2 else fragment[0], layout.levels, layout.kernels, layout.strides
+    )  # fmt: skip
+    middle, down = layout.channels >> two, nn.Sequential()
+    down.add_module("stage_1", encoder_stage(c_in, middle, one, layout.blocks, k_one, s_one))
+    down.add_module("stage_2", encoder_stage(middle, layout.channels, two, layout.blocks, k_two, s_two))
+    return down, math.prod(_bottom(layout, fragment))
+
+
+def _bottom(layout: Layout, fragment: tuple[int, ...]) -> tuple[int, ...]:
+    """What the last convolution gives, (channels, rows, columns)."""
+    return (layout.channels, *(size // _step(layout, axis) for axis, size in enumerate(fragment[-2:])))
+
+
+def _images(cfg: AutoencoderConfig, layout: Layout, fragment: tuple[int, ...]) -> tuple[Encoder, Decoder]:
     top, (one, two), blocks = layout.channels, layout.levels, layout.blocks
-    middle = top >> two
-    bottom = (top, *(size // _step(layout, axis) for axis, size in enumerate(shape[1:])))
+    middle, c_out, bottom = top >> two, 1 if len(fragment) == 2 else fragment[0], _bottom(layout, fragment)
     (k_one, k_two), (s_one, s_two) = layout.kernels, layout.strides
-    down = nn.Sequential()
-    down.add_module("stage_1", encoder_stage(shape[0], middle, one, blocks, k_one, s_one))
-    down.add_module("stage_2", encoder_stage(middle, top, two, blocks, k_two, s_two))
+    down, flat = encoder_body(cfg, fragment)
     up = nn.Sequential()
     up.add_module("stage_2", decoder_stage(top, middle, two, blocks, k_two, s_two, cfg.decoder_norm))
-    up.add_module("stage_1", decoder_stage(middle, shape[0], one, blocks, k_one, s_one, cfg.decoder_norm))
-    return Encoder(cfg, down, math.prod(bottom)), Decoder(cfg, up, bottom)
+    up.add_module("stage_1", decoder_stage(middle, c_out, one, blocks, k_one, s_one, cfg.decoder_norm))
+    return Encoder(cfg, down, flat), Decoder(cfg, up, bottom)
 
 
-def _vectors(cfg: AutoencoderConfig, layout: Layout, shape: tuple[int, ...]) -> tuple[Encoder, Decoder]:
-    width, hidden = layout.channels, layout.blocks
+def _vectors(cfg: AutoencoderConfig, layout: Layout, fragment: tuple[int, ...]) -> tuple[Encoder, Decoder]:
+    width = layout.channels
+    up = _layers(width, layout, cfg.decoder_norm)
+    up.add_module("out", nn.Linear(width, fragment[0]))
+    down, flat = encoder_body(cfg, fragment)  # its weights are drawn after those of the decoder
+    return Encoder(cfg, down, flat), Decoder(cfg, up, (width,))
 
-    def layers(first: int, norm: Norm) -> nn.Sequential:
-        made = nn.Sequential()
-        for number in range(hidden):
-            made.add_module(f"{number}", nn.Linear(first if number == 0 else width, width))
-            made.add_module(f"norm_{number}", normalisation(norm, width, flat=True))
-            made.add_module(f"gelu_{number}", nn.GELU())
-        return made
 
-    up = layers(width, cfg.decoder_norm)
-    up.add_module("out", nn.Linear(width, shape[0]))
-    return Encoder(cfg, layers(shape[0], "batch"), width), Decoder(cfg, up, (width,))
+def _layers(first: int, layout: Layout, norm: Norm) -> nn.Sequential:
+    width, made = layout.channels, nn.Sequential()
+    for number in range(layout.blocks):
+        made.add_module(f"{number}", nn.Linear(first if number == 0 else width, width))
+        made.add_module(f"norm_{number}", normalisation(norm, width, flat=True))
+        made.add_module(f"gelu_{number}", nn.GELU())
+    return made
 
 
 ORIGINAL = (  # tensors of the published code, and ours
