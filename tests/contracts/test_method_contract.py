@@ -50,6 +50,7 @@ FORMS: dict[str, tuple[str, dict[str, Any], str]] = {
                           "style_route_epochs": 2, "codebook_width": 3, "rank_weight": 0.1}, "pages"),
     "v3-original": ("v3", {"widen_style": 5, "compat": "original", "exact": False, "atoms": 30,
                            "encoder": {**PAGES["v3"]["encoder"], "decoder_norm": "group"}}, "pages"),
+    "supervised-pages": ("supervised", {"encoder": {"name": "pages", "channels": 16}, "factor": "content"}, "pages"),
     "supervised-images": ("supervised", {"encoder": {"name": "resnet34", **SEES}, "greedy": True}, "digits"),
 }  # fmt: skip
 

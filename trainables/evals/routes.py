@@ -4,7 +4,7 @@ Probes of the public follow-up of V3 (Liu, 2026): good reconstruction without me
 identity can pass through directions of the style vector that hardly show in distances.
 
     shifted_codes       |D(codes moved on by `shift` fragments of their page, z_s) - x^|^2 / |x^ - mean x^|^2, with
-                        x^ = D(codes, z_s): up to 2 where codes say which content it is, 0 where they say nothing
+                        x^ = D(codes, z_s): 2 and more where codes alone decide, 0 where they say nothing
     shifted_style       the same with the style vectors moved on: near 0 where they say nothing of single fragments
     content_from_style  accuracy of a ridge probe of the content from z_s, whitened along its `directions` largest
                         principal directions, so that small ones count as much as large ones; low is good
