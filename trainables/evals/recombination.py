@@ -229,7 +229,9 @@ def transfer(maker: Maker, pages: Pages, one: Tensor, other: Tensor) -> tuple[Te
         known = (content >= 0) & there[at]
         if not bool(known.any()):
             raise ConfigError("no pair of pages has real fragments to be compared with; raise limit or pairs")
-        found[name] = float((x - real[at]).square().flatten(2).mean(2)[known].double().mean())
+        pieces = zip(x.split(AT_ONCE), *(one.split(AT_ONCE) for one in at), strict=True)
+        error = torch.cat([(some - real[c, s]).square().flatten(2).mean(2) for some, c, s in pieces])
+        found[name] = float(error[known].double().mean())
     return moved, found
 
 
@@ -239,11 +241,13 @@ def cells(x: Tensor, content: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         x: (P, n, *fragment). content: (P, n), -1 = none. style: (P,).
     """
-    known, styles = content >= 0, int(style.max()) + 1
-    cell = (content * styles + style[:, None])[known]
-    shape = (int(content.max()) + 1) * styles
-    sums = torch.zeros(shape, *x.shape[2:], dtype=torch.float64).index_add_(0, cell, x[known].double())
-    count = torch.bincount(cell, minlength=shape)
+    styles = int(style.max()) + 1
+    total = (int(content.max()) + 1) * styles
+    sums, count = torch.zeros(total, *x.shape[2:], dtype=torch.float64), torch.zeros(total, dtype=torch.int64)
+    for page, c, s in zip(x.split(AT_ONCE), content.split(AT_ONCE), style.split(AT_ONCE), strict=True):
+        cell = (c * styles + s[:, None])[c >= 0]
+        sums.index_add_(0, cell, page[c >= 0].double())
+        count += torch.bincount(cell, minlength=total)
     means = sums / count.clamp_min(1).view(-1, *[1] * (x.ndim - 2))
     return means.float().unflatten(0, (-1, styles)), (count > 0).unflatten(0, (-1, styles))
 
