@@ -84,7 +84,10 @@ def test_a_whole_encoder_and_decoder(name: str) -> None:
     close(c, g["enc_train_c"])
     close(s, g["enc_train_s"])
     (c.square().sum() + s.sin().sum()).backward()
-    close(x.grad, g["grad_x"])
+    # the order of sums differs by processor, and rounding goes by the largest values, a hundred times these
+    largest = float(g["grad_x"].abs().max())
+    assert x.grad is not None
+    close(x.grad / largest, g["grad_x"] / largest)
     out = net.decode(z_c, z_s)
     close(out, g["dec_train"])
     out.square().mean().backward()
