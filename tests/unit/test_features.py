@@ -37,6 +37,11 @@ SOUND: dict[str, Any] = {
     "data": {"name": "made.tones", "limit": 70},
     "views": {"count": 1},
 }
+PAGES: dict[str, Any] = {
+    "method": {"name": "v3", "encoder": {"channels": 12, "content": 6, "style": 4}},
+    "data": {"name": "pages", "limit": 24},
+    "views": {"count": 1},
+}
 
 
 def reconstructed(subject: CheckpointSubject) -> base.Result:
@@ -81,6 +86,12 @@ def of_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def of_sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A method with frames whose latents are distributions."""
     return made(SOUND, tmp_path_factory.mktemp("sound"))
+
+
+@pytest.fixture(scope="module")
+def of_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A method of pages of fragments, with a codebook."""
+    return made(PAGES, tmp_path_factory.mktemp("pages"))
 
 
 @pytest.fixture
@@ -168,11 +179,12 @@ def test_the_encoder_is_left_as_it_was(subject: CheckpointSubject) -> None:
 
 @pytest.mark.parametrize("name", names("evaluation"))
 def test_every_evaluation_on_a_real_encoder(
-    name: str, checkpoint: Path, of_pairs: Path, of_sound: Path, tmp_path: Path
+    name: str, checkpoint: Path, of_pairs: Path, of_sound: Path, of_pages: Path, tmp_path: Path
 ) -> None:
     module = load("evaluation", name)
     checkpoint = of_pairs if "object" in module.NEEDS.labels else checkpoint
     checkpoint = of_sound if "frames" in module.NEEDS.capabilities else checkpoint
+    checkpoint = of_pages if "quantise" in module.NEEDS.capabilities else checkpoint
     subject = CheckpointSubject(checkpoint, None, tmp_path)
     before = {key: value.clone() for key, value in subject.method.state_dict().items()}
     short = SHORT.get(name, {})
