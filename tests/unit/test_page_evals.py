@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 from analysis import runs
@@ -24,7 +25,7 @@ from trainables.core.config import resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.fit import fit
 from trainables.core.method import Method
-from trainables.evals import _codes, _ranking, base, codebook, part_retrieval
+from trainables.evals import _codes, _files, _ranking, base, codebook, latent_space, part_retrieval
 from trainables.evals._fragments import FragmentsConfig, gathered, limit, spread
 from trainables.evals.base import Features, Request, Result
 from trainables.evals.features import CheckpointSubject
@@ -365,10 +366,47 @@ def test_codes_are_contents_in_a_trained_v3(trained: dict[float, CheckpointSubje
     assert _codes.measure(counts)["one_to_one"] == found.metrics["content/test/one_to_one"]
 
 
+def test_maps_of_fragments_and_atoms(trained: dict[float, CheckpointSubject]) -> None:
+    published = {
+        "parts": ["content", "style"], "rows": "fragments", "factor": "content", "colours": ["style", "page"],
+        "dimensions": 3, "perplexity": 20, "start": "pca", "atoms": True, "limit": 100,
+    }  # fmt: skip
+    found = evaluate(trained[0.1], "latent_space", published)
+    assert found.metrics["content/val/purity"] > 0.7 and found.metrics["style/val/purity"] < 0.4
+    saved = load_file(found.artifacts["encodings_val.safetensors"])
+    features = trained[0.1].features(Request("val", limit=10, part="content", pool="frames"))
+    assert torch.equal(saved["parts.content"].view(10, 10, 32), features.parts["content"])
+    assert torch.equal(saved["labels.content"].view(10, 10), features.labels["content"])
+    for part in ("content", "style"):
+        for name in (
+            f"tsne_{part}",
+            f"tsne_{part}_style",
+            f"tsne_{part}_page",
+            f"scatter_{part}",
+            f"histograms_{part}",
+        ):
+            assert Image.open(found.artifacts[f"{name}.png"]).width > 300
+    cfg = latent_space.Config(**{**published, "parts": ("content",), "colours": ()})
+    first, second = (latent_space.tsne(saved["parts.content"][:40], cfg, seed=1) for _ in range(2))
+    assert first.shape == (40, 3) and torch.equal(first, second), "a seed decides the map"
+    own = {name.removeprefix("tsne_") for name in found.artifacts if name.startswith("tsne_")}
+    assert own == {f"{part}{colour}.png" for part in ("content", "style") for colour in ("", "_style", "_page")}
+
+
+def test_atoms_are_shown_beside_the_contents(tmp_path: Path) -> None:
+    points, atoms = torch.randn(30, 3), 5 + torch.zeros(2, 3)
+    classes = torch.arange(30) % 3
+    plain = _files.scatter(tmp_path / "plain.png", points, classes, ("", "", ""), "points")
+    marked = _files.scatter(tmp_path / "marked.png", points, classes, ("", "", ""), "points", atoms)
+    black = [(np.asarray(Image.open(path).convert("RGB")).sum(2) == 0).sum() for path in (plain, marked)]
+    assert black[1] > black[0] + 50
+
+
 # -- what is refused before anything runs ---------------------------------------------------------------------------
 
 
 IMAGES = Spec(shape=(3, 8, 8), labels={"class": 5, "object": 9})
+V3_MAPS: dict[str, Any] = {"parts": ("content",), "rows": "fragments", "factor": "content", "atoms": True}
 COARSE = dataclasses.replace(PAGES, frames={"content": 2})
 
 
@@ -391,6 +429,14 @@ COARSE = dataclasses.replace(PAGES, frames={"content": 2})
         (codebook, {}, IMAGES, ABLE, r"needs pages of fragments; the data have items of \(3, 8, 8\)"),
         (codebook, {"content": "page"}, PAGES, ABLE, "content: 'page' is no content"),
         (codebook, {}, PAGES, {"frames": ABLE["frames"]}, "codebook: needs 'quantise' capability"),
+        (latent_space, {**V3_MAPS, "colours": ("style", "page")}, PAGES, ABLE, None),
+        (latent_space, V3_MAPS, IMAGES, ABLE, r"rows: fragments are those of pages, the data have items of"),
+        (latent_space, {**V3_MAPS, "colours": ("age",)}, PAGES, ABLE, "colours: 'age' is continuous"),
+        (latent_space, V3_MAPS, PAGES, {}, "rows: the method has no rows of fragments"),
+        (latent_space, {**V3_MAPS, "parts": ("style",)}, PAGES, ABLE, "atoms: need rows: fragments, the part"),
+        (latent_space, {"atoms": True}, PAGES, ABLE, "atoms: need rows: fragments, the part 'content'"),
+        (latent_space, {"factor": "content"}, PAGES, ABLE, "factor: 'content' is given per frame"),
+        (latent_space, {"colours": ("page",)}, PAGES, ABLE, "colours: the data have no label 'page'"),
     ],
 )  # fmt: skip
 def test_what_cannot_apply_is_refused_in_one_line(

@@ -147,8 +147,14 @@ def regions(path: Path, shares: Tensor, reach: float, labels: tuple[str, str], t
     return _png(path, figure)
 
 
-def scatter(path: Path, points: Tensor, classes: Tensor | None, labels: Sequence[str], title: str) -> Path:
-    """A PNG of points (n, 2) or (n, 3), coloured by their classes (n,); labels: of the axes."""
+def scatter(
+    path: Path, points: Tensor, classes: Tensor | None, labels: Sequence[str], title: str, marked: Tensor | None = None
+) -> Path:
+    """A PNG of points (n, 2) or (n, 3), coloured by their classes (n,); labels: of the axes.
+
+    Args:
+        marked: further points (m, 2) or (m, 3), shown as black stars.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
@@ -159,6 +165,8 @@ def scatter(path: Path, points: Tensor, classes: Tensor | None, labels: Sequence
     for k in np.unique(which):
         rows = np.asarray(points[which == k].double())
         axes.scatter(*rows.T, s=10, color=colours[k], label=f"{k}", linewidths=0)
+    if marked is not None:
+        axes.scatter(*np.asarray(marked.double()).T, s=90, color="black", marker="*", label="atoms", linewidths=0)
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
     if solid:
         axes.set_zlabel(labels[2])

@@ -52,10 +52,9 @@ class FragmentsConfig(EvalConfig):
 
     def drawn(self, spec: Spec) -> int:
         """How many passes there are."""
-        if not spec.fragments:
-            return 1
-        fewer = spec.fragments < spec.labels.get(self.factors(spec)[0], 0)
-        return self.passes or (PASSES if fewer else 1)
+        if not spec.fragments or self.passes is not None:
+            return (self.passes or 1) if spec.fragments else 1
+        return PASSES if spec.fragments < spec.labels.get(self.factors(spec)[0], 0) else 1
 
 
 def check_rows(option: str, factor: str, spec: Spec) -> None:
