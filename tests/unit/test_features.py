@@ -20,6 +20,7 @@ from trainables.core.config import digest, resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load, names
 from trainables.evals import base, features
+from trainables.evals._fragments import FragmentsConfig, gathered
 from trainables.evals.base import Features, Request
 from trainables.evals.features import CheckpointSubject, FeatureStore, read, write
 
@@ -289,6 +290,27 @@ def test_draws_of_latents_are_the_requests_and_not_of_the_batch(of_sound: Path, 
     torch.testing.assert_close(many.parts["module0"].view(5, 200, -1).mean(1), calm, atol=0.05, rtol=0)
 
 
+def test_another_take_is_another_draw_of_the_source(tmp_path: Path) -> None:
+    """Three of the ten digits of each page, others in each take."""
+    data = {"name": "phonenums", "source": "made", "n": 3, "made": {"pages": 160}, "limit": 8}
+    encoder = {"channels": 16, "content": 6, "style": 4}
+    checkpoint = made({**PAGES, "method": {"name": "v3", "encoder": encoder}, "data": data}, tmp_path)
+    subject = CheckpointSubject(checkpoint, None, tmp_path / "a")
+    asked = [Request("val", part="content", pool="frames", take=take) for take in range(3)]
+    labels = [subject.features(request).labels["content"] for request in asked]
+    assert len({str(one.tolist()) for one in labels}) == 3
+    batches = CheckpointSubject(checkpoint, None, tmp_path / "b", batch_size=3)
+    for request in asked:
+        assert same(batches.features(request), subject.features(request)) or torch.allclose(
+            batches.features(request).parts["content"], subject.features(request).parts["content"], atol=1e-5
+        )
+    shown = [subject.inputs(Request("val", take=take)) for take in (0, 1)]
+    assert shown[0].shape == shown[1].shape and not torch.equal(*shown)
+    rows = gathered(subject, FragmentsConfig(), "val", ["content", "style"])
+    assert len(rows.index) > 3 * len(labels[0]), "3 of 10 contents: five passes"
+    assert torch.equal(rows.labels["content"][: labels[0].numel()], labels[0].flatten())
+
+
 def test_keys_of_what_was_stored_before_have_not_changed(subject: CheckpointSubject) -> None:
     before = {"split": "val", "transform": "rot", "strength": None, "repeat": 2, "limit": 9}
     request = Request("val", "rot", repeat=2, limit=9)
@@ -299,8 +321,8 @@ def test_keys_of_what_was_stored_before_have_not_changed(subject: CheckpointSubj
     assert features._seed(request, 0) == features._seed(
         Request("val", "rot", repeat=2, limit=9, draws=3, pool="max"), 0
     )
-    others = [{"part": "all"}, {"pool": "max"}, {"draws": 1}, {"part": "all", "pool": "frames"}]
-    assert len({subject.key(Request("val", "rot", repeat=2, limit=9, **one)) for one in others}) == 4  # type: ignore[arg-type]
+    others = [{"part": "all"}, {"pool": "max"}, {"draws": 1}, {"part": "all", "pool": "frames"}, {"take": 1}]
+    assert len({subject.key(Request("val", "rot", repeat=2, limit=9, **one)) for one in others}) == 5  # type: ignore[arg-type]
 
 
 def test_frames_that_are_not_there_are_one_line(subject: CheckpointSubject, of_sound: Path, tmp_path: Path) -> None:

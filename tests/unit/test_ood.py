@@ -36,13 +36,13 @@ ABLE: dict[str, tuple[str, ...]] = {"frames": ("content=3", "style=3"), "quantis
 
 def test_what_codes_are_called() -> None:
     codes, labels = torch.tensor([[0, 0, 1, 1], [1, 3, 3, 0]]), torch.tensor([[2, 2, 0, 0], [1, 0, 0, -1]])
-    counts = _codes.confusion(codes, labels, 5, 3)
+    counts = _codes.counted(codes, labels, 5, 3)
     assert counts.tolist() == [[0, 0, 2], [2, 1, 0], [0, 0, 0], [2, 0, 0], [0, 0, 0]]
     assert _codes.named(counts).tolist() == [2, 0, -1, 0, -1]
     assert _codes.named(counts, "assignment").tolist() == [2, 1, -1, 0, -1]  # 2 + 1 + 2 of 7, no other has more
     assert _codes.named(counts, "position").tolist() == [4, 0, 1, 2, 3]
-    assert _codes.accuracy(codes, labels, _codes.named(counts)) == 6 / 7
-    assert _codes.accuracy(torch.tensor([2, 4, 0]), torch.tensor([0, 2, 2]), _codes.named(counts)) == 1 / 3
+    assert _codes.called_right(codes, labels, _codes.named(counts)) == 6 / 7
+    assert _codes.called_right(torch.tensor([2, 4, 0]), torch.tensor([0, 2, 2]), _codes.named(counts)) == 1 / 3
 
 
 def test_an_unused_code_is_wrong_in_other_styles(tmp_path: Path) -> None:

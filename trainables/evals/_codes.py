@@ -1,20 +1,22 @@
-"""What codes of a codebook mean: how often each stands for each content, and what it is called by that.
+"""How codes of a codebook and contents belong together, from counts (K, C) of each code with each content.
 
-counts       (K, C), how often a code was given to a fragment of a content
-argmax       a code is called by the content that it stands for most often; one that is never used has no name
-assignment   the best one-to-one assignment of codes to contents (Hungarian); codes that are left over have no name
-position     rows sorted by their most frequent content, the n-th is called n: as V3's code does it, right only where
-             K = C and every content has one code
+Source: Wu, Wang, Raj, Xia, ICLR 2025, arXiv 2407.03824 (the permuted matrix and its accuracy); the other measures are
+those of V3's public follow-up (Liu, 2026).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from datasets.atomic import replacing
 from datasets.base import Spec
 from datasets.config import ConfigError
 
@@ -22,28 +24,54 @@ Rule = Literal["argmax", "assignment", "position"]
 NOTHING = -1  # the name of a code that has none: no label is equal to it
 
 
-def confusion(codes: Tensor, labels: Tensor, atoms: int, classes: int) -> Tensor:
-    """Counts (K, C) int64 of codes and labels of any one shape; labels below 0 are left out."""
+def counted(codes: Tensor, labels: Tensor, atoms: int, classes: int) -> Tensor:
+    """(atoms, classes) int64: how often each code comes with each label; labels (n,) of -1 are passed over."""
     known = labels >= 0
-    pairs = codes[known] * classes + labels[known]
-    return torch.bincount(pairs, minlength=atoms * classes).view(atoms, classes)
+    both = codes[known] * classes + labels[known]
+    return torch.bincount(both, minlength=atoms * classes).view(atoms, classes)
+
+
+def shares(counts: Tensor) -> Tensor:
+    """Each code's contents as shares of its use, float64; 0 of codes that are not used."""
+    return counts.double() / (counts.double().sum(1, keepdim=True) + 1e-7)
+
+
+def order(matrix: Tensor) -> Tensor:
+    """(K,) the codes by the content that is most frequent in each, which makes a diagonal of (K, C)."""
+    return matrix.argmax(1).argsort(stable=True)
+
+
+def accuracy(matrix: Tensor) -> float:
+    """Of shares (K, C): mean purity of used codes, each with the same weight, as published."""
+    return float(matrix.amax(1).sum() / matrix.sum())
+
+
+def assigned(counts: Tensor) -> Tensor:
+    """(K,) the content of each code in the assignment of one code to one content that explains most; -1 = none."""
+    rows, columns = linear_sum_assignment(counts.numpy(), maximize=True)
+    found = torch.full((len(counts),), NOTHING)
+    found[torch.from_numpy(rows)] = torch.from_numpy(columns)
+    return found
 
 
 def named(counts: Tensor, rule: Rule = "argmax") -> Tensor:
-    """What each code is called, (K,) int64, by its counts (K, C); -1 = it has no name."""
-    found = torch.full((len(counts),), NOTHING)
+    """(K,) what each code is called: a content, or -1.
+
+    argmax       the content that it stands for most often, the first of several; a code that is not used has no name
+    assignment   its content in the best one-to-one assignment; codes that are left over have no name
+    position     its place in `order`, as V3's code does it: right only where K = C and every content has one code
+    """
     if rule == "assignment":
-        rows, columns = linear_sum_assignment(-counts.numpy())
-        found[rows] = torch.from_numpy(columns)
-    elif rule == "position":
-        found[counts.argmax(1).argsort(stable=True)] = torch.arange(len(counts))
-    else:
-        found = counts.argmax(1)
-    return found if rule == "position" else found.masked_fill(counts.sum(1) == 0, NOTHING)
+        return assigned(counts)
+    if rule == "position":
+        found = torch.empty(len(counts), dtype=torch.int64)
+        found[order(counts)] = torch.arange(len(counts))
+        return found
+    return counts.argmax(1).where(counts.sum(1) > 0, NOTHING)
 
 
-def accuracy(codes: Tensor, labels: Tensor, names: Tensor) -> float:
-    """Share of labelled fragments whose code is called as they are."""
+def called_right(codes: Tensor, labels: Tensor, names: Tensor) -> float:
+    """Share of labelled fragments whose code is called as they are; labels of -1 are passed over."""
     known = labels >= 0
     return float((names[codes[known]] == labels[known]).double().mean())
 
@@ -58,3 +86,76 @@ def check_factors(content: str, style: str, spec: Spec) -> None:
         raise ConfigError(f"content: '{content}' is a factor of pages, not of their fragments")
     if style in spec.labels and style in spec.frames:
         raise ConfigError(f"style: '{style}' is a factor of fragments, not of pages")
+
+
+def measure(counts: Tensor) -> dict[str, float]:
+    """How well codes stand for contents, from counts (K, C) that are not all 0."""
+    used, total = counts.sum(1), int(counts.sum())
+    names = named(counts)
+    share = used.double() / total
+    given = assigned(counts)
+    rows = (given >= 0).nonzero()[:, 0]
+    return {
+        "accuracy": accuracy(shares(counts)),
+        "purity": float(counts.amax(1).sum()) / total,
+        "one_to_one": float(counts[rows, given[rows]].sum()) / total,
+        "perplexity": float(torch.special.entr(share).sum().exp()),
+        "active": float((used > 0).sum()),
+        "coverage": float(len(names[names >= 0].unique())),
+    }
+
+
+def nearest_atoms(atoms: Tensor) -> float:
+    """The smallest distance of two of the atoms (K, d); 0 where there is one alone."""
+    return float(torch.pdist(atoms.double()).min()) if len(atoms) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What codes are called, by the data they were counted on.
+
+    Attributes:
+        factor: of the contents. split: whose fragments were counted. counts: (K, C) int64.
+    """
+
+    factor: str
+    split: str
+    counts: Tensor
+
+    @property
+    def argmax(self) -> Tensor:
+        """(K,) each code's most frequent content, -1 of codes that were not used."""
+        return named(self.counts)
+
+    @property
+    def assignment(self) -> Tensor:
+        """(K,) each code's content where each content has one code at most, -1 of the others."""
+        return assigned(self.counts)
+
+    def write(self, path: Path) -> Path:
+        """As JSON: factor, split, argmax, assignment, counts."""
+        told: dict[str, Any] = {"factor": self.factor, "split": self.split}
+        told |= {name: getattr(self, name).tolist() for name in ("argmax", "assignment", "counts")}
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(told) + "\n")
+        return path
+
+    @classmethod
+    def read(cls, path: Path | None) -> Naming:
+        """What `write` wrote; argmax and assignment follow from the counts.
+
+        Raises:
+            ConfigError: there is no such file, or it is damaged.
+        """
+        if path is None:
+            raise ConfigError("codebook: its result names no codes; evaluate it again")
+        try:
+            told: Mapping[str, Any] = json.loads(path.read_text())
+            counts = torch.tensor(told["counts"], dtype=torch.int64)
+            if counts.ndim != 2:
+                raise ValueError("counts are no matrix")
+            return cls(str(told["factor"]), str(told["split"]), counts)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{path}: names no codes ({' '.join(str(error).split())[:80]}); evaluate codebook again"
+            ) from None

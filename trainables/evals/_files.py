@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datasets.atomic import replacing
 
-DIVERGING = "RdBu_r"  # blue for negative
+DIVERGING, SEQUENTIAL = "RdBu_r", "Blues"  # the first: blue for negative
 POINTS = 2000  # more only make a scatter heavier
 
 
@@ -103,14 +103,19 @@ def lines(
     return _png(path, figure)
 
 
-def heat(path: Path, values: Tensor, labels: tuple[str, str], title: str) -> Path:
-    """A PNG of a matrix (rows, columns), colours the same far to both sides of zero; labels: of x and y axis."""
+def heat(path: Path, values: Tensor, labels: tuple[str, str], title: str, signed: bool = True) -> Path:
+    """A PNG of a matrix (rows, columns), colours the same far to both sides of zero; labels: of x and y axis.
+
+    Args:
+        signed: values have signs; else colours go from zero up.
+    """
     from matplotlib.figure import Figure
 
     largest = max(float(values.abs().max()), 1e-12)
     figure = Figure(figsize=(7, max(2.0, min(7.0, 1.2 + 0.15 * len(values)))), layout="constrained")
     axes = figure.add_subplot()
-    shown = axes.imshow(values, aspect="auto", cmap=DIVERGING, vmin=-largest, vmax=largest, interpolation="nearest")
+    scale: dict[str, Any] = {"cmap": DIVERGING, "vmin": -largest} if signed else {"cmap": SEQUENTIAL, "vmin": 0}
+    shown = axes.imshow(values, aspect="auto", vmax=largest, interpolation="nearest", **scale)
     figure.colorbar(shown, ax=axes)
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
     return _png(path, figure)
@@ -142,8 +147,14 @@ def regions(path: Path, shares: Tensor, reach: float, labels: tuple[str, str], t
     return _png(path, figure)
 
 
-def scatter(path: Path, points: Tensor, classes: Tensor | None, labels: Sequence[str], title: str) -> Path:
-    """A PNG of points (n, 2) or (n, 3), coloured by their classes (n,); labels: of the axes."""
+def scatter(
+    path: Path, points: Tensor, classes: Tensor | None, labels: Sequence[str], title: str, marked: Tensor | None = None
+) -> Path:
+    """A PNG of points (n, 2) or (n, 3), coloured by their classes (n,); labels: of the axes.
+
+    Args:
+        marked: further points (m, 2) or (m, 3), shown as black stars.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
@@ -154,6 +165,8 @@ def scatter(path: Path, points: Tensor, classes: Tensor | None, labels: Sequence
     for k in np.unique(which):
         rows = np.asarray(points[which == k].double())
         axes.scatter(*rows.T, s=10, color=colours[k], label=f"{k}", linewidths=0)
+    if marked is not None:
+        axes.scatter(*np.asarray(marked.double()).T, s=90, color="black", marker="*", label="atoms", linewidths=0)
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
     if solid:
         axes.set_zlabel(labels[2])

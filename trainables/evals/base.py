@@ -81,6 +81,8 @@ class Request:
             = none, rows (L, d), which needs a `part`. All but "mean" need the method's capability "frames".
         draws: of the latents' distributions for every transformed item, item-major too, by the capability "frames"; 0 =
             what `encode` does. They depend neither on the part nor on the pool.
+        take: which draw of what is random, such as the fragments of longer pages and crops of sound, or a transform's
+            parameter; another number, another draw.
     """
 
     split: Split
@@ -91,6 +93,7 @@ class Request:
     part: str | None = None
     pool: Rows = "mean"
     draws: int = 0
+    take: int = 0
 
     def __post_init__(self) -> None:
         if self.pool == "frames" and self.part is None:

@@ -284,5 +284,5 @@ def _chosen(source: Source, request: Request) -> Tensor:
 
 def _seed(request: Request, first: int) -> int:
     """A seed for the draws of one block, from what the encoder is to be shown alone."""
-    text = repr((request.seen, first))
+    text = repr((request.seen, first, request.take) if request.take else (request.seen, first))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

@@ -122,7 +122,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     for split in REPORTED:
         found = other.features(_request(split, part, cfg.limit))
         true, told = found.labels[cfg.factor], tell(found.parts[part])
-        result.metrics[f"all/{split}/zero_shot"] = _codes.accuracy(told, true, names)
+        result.metrics[f"all/{split}/zero_shot"] = _codes.called_right(told, true, names)
         result.metrics[f"all/{split}/chance"] = chance(known[known >= 0], true[true >= 0])
     for shots in dict.fromkeys(cfg.shots):
         adapted = train(subject.on(_section(cfg, shots)), cfg, seed)
@@ -132,7 +132,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
             x = _first(adapted, other.normalized(other.inputs(request)))
             told = tell(encode(adapted, x, request, AT_ONCE, 0)[part])
             true = other.features(request).labels[cfg.factor]
-            result.metrics[f"all/{split}/shots_{shots}"] = _codes.accuracy(told, true, names)
+            result.metrics[f"all/{split}/shots_{shots}"] = _codes.called_right(told, true, names)
     return result
 
 
@@ -155,7 +155,7 @@ def names_of(
     """What each code is called, (K,), by the frames (n, L, d) of labelled pages; classes are called as they are."""
     if not has(method, "quantise"):
         return torch.arange(classes)
-    return _codes.named(_codes.confusion(tell(frames), labels, len(method.codebook()), classes), rule)
+    return _codes.named(_codes.counted(tell(frames), labels, len(method.codebook()), classes), rule)
 
 
 def train(few: Subject, cfg: Config, seed: int) -> Method:

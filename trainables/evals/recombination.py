@@ -124,7 +124,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
         names = torch.full((atoms,), _codes.NOTHING)
         if pages.content is not None:
             classes = subject.spec.labels[cfg.content]
-            names = _codes.named(_codes.confusion(pages.codes, pages.content, atoms, classes))
+            names = _codes.named(_codes.counted(pages.codes, pages.content, atoms, classes))
             found["content_kept"] = _share((names[codes] == names)[:, used])
         one, other = paired(pages, cfg.pairs, np.random.default_rng(seed))
         moved, measured = transfer(maker, pages, one, other)
