@@ -19,6 +19,7 @@ from datasets.base import Batch, Spec
 from datasets.memory import Arrays
 
 Items = Literal["pages", "fragments"]
+Augment = Literal["train", "all"]
 # changes fragments (B, L, C, H, W) in [0, 1] of the pages at positions (B,), by draws that belong to (salt, position)
 Alter = Callable[[Tensor, np.ndarray, int], Tensor]
 

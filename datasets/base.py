@@ -6,8 +6,9 @@ Every data set module has
     def open(cfg: Config, root: Path | None, split: "train" | "val" | "test") -> Source
     DOWNLOAD: str                                         one line: what is fetched, how large, under which licence
 
-`open` raises `DataError` with one line where the data are missing or broken. Where training has pairs of items,
-`evaluated(cfg) -> Config` gives the options with which evaluations see them one by one.
+`open` raises `DataError` with one line where the data are missing or broken. Where training has pairs of items, or
+items that are altered at random, `evaluated(cfg) -> Config` gives the options with which evaluations see them one by
+one, as they are.
 """
 
 from __future__ import annotations

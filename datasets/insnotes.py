@@ -8,14 +8,16 @@ Constraints", ICLR 2025, arXiv 2407.03824). Layout, in ROOT or ROOT/insnotes:
 Where there are none, twelve made instruments play (`datasets.synth.notes`), once, into the cache; the split of their
 recordings is 80/10/10 or as near as it goes. Labels of a fragment: "content", its pitch (12). Of a page: "style", the
 instrument (12). Spectra v are delivered as (v - log 1e-5) / 18, in [0, 1]; `views.normalize: {mean: [0.6396051], std:
-[0.0555556]}` gives them back. Pages begin at any note, the first following the last. In every page a band of rows is
-masked, as published, in evaluations as well, with 0, which is magnitude 1; `mask: 0` leaves that out.
+[0.0555556]}` gives them back. Pages begin at any note, the first following the last. In every page of training
+a band of rows is masked with 0, which is magnitude 1; what evaluations see is whole (`augment: all` is what was
+published: it is masked too).
 """
 
 from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -26,13 +28,13 @@ from torch import Tensor
 
 from datasets import _notes, _parts, config
 from datasets._notes import FLOOR, HOP, N_FFT, PITCHES
-from datasets._pages import Book, Fragments, Items, Pages, uniform
+from datasets._pages import Augment, Book, Fragments, Items, Pages, uniform
 from datasets._progress import Progress
 from datasets.base import SPLITS, DataError, Source, Spec, Split
 from datasets.memory import Entry, allocated, stored
 from datasets.synth import notes
 
-VERSION = 1
+VERSION = 2
 DOWNLOAD = "nothing is fetched: made instruments play where the data folder holds no InsNotes"
 FOLDER, NAMES = "InsNotes", ("insnotes",)
 NAMED = re.compile(r"ins(\d\d)_\d+\.npy")
@@ -60,6 +62,7 @@ class Config(config.Config):
     n: int = Field(12, ge=2, le=120, description="notes of a page (V3: 12)")
     consecutive: bool = Field(True, description="notes as they follow each other; false = any, in a random order")
     mask: float = Field(15, ge=0, le=256, description="rows, a page's mask has U(0, this) of them (V3: 15)")
+    augment: Augment = Field("train", description="what is masked: training alone, or all that is seen (V3: all)")
     split_seed: int = Field(0, ge=0, lt=2**31, description="which recording goes to which split, of made ones")
     limit: int | None = Field(None, ge=1, description="at most so many recordings of each split, for trial runs")
     made: Made = Field(Made(), description="of the synthesised set")
@@ -88,13 +91,15 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
         fingerprint=entry.fingerprint,
         note="" if found or cfg.source == "made" else "made instruments: no 'InsNotes' in the data folder",
     )
-
-    def alter(x: Tensor, pages: np.ndarray, salt: int) -> Tensor:
-        return _masked(x, pages, salt, cfg.mask) if cfg.mask else x
-
+    alter = partial(_masked, widest=cfg.mask) if cfg.mask and (cfg.augment == "all" or split == "train") else None
     if cfg.items == "fragments":
         return Fragments(book, spec, alter, cfg.split_seed)
     return Pages(book, spec, "ring" if cfg.consecutive else "any", alter)
+
+
+def evaluated(cfg: Config) -> Config:
+    """Without the mask, in the training split too."""
+    return cfg if cfg.augment == "all" else cfg.model_copy(update={"mask": 0.0})
 
 
 def _masked(x: Tensor, pages: np.ndarray, salt: int, widest: float) -> Tensor:

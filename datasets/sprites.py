@@ -8,8 +8,8 @@ Constraints", ICLR 2025, arXiv 2407.03824), from the sheets of the Liberated Pix
 
 Labels of a fragment: "content", the pose (9: walk, spellcard, slash; front, left, right each). Of a page: "style", the
 character's number, whose digits are body, bottomwear, topwear and hair, and "body", "bottomwear", "topwear" (7 each).
-The splits differ in hair, so no character is in two of them. Every page is jittered in colour, one draw a page, in
-evaluations as well, which makes style continuous; `jitter: [0, 0, 0, 0]` leaves it out.
+The splits differ in hair, so no character is in two of them. Pages of training are jittered in colour, one draw a page,
+which makes style continuous; what evaluations see is not (`augment: all` is what was published: it is).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from pydantic import Field
 
 from datasets import _parts, config
 from datasets._colours import PUBLISHED, jittered
-from datasets._pages import Book, Fragments, Items, Pages
+from datasets._pages import Augment, Book, Fragments, Items, Pages
 from datasets.base import DataError, Source, Spec, Split
 from datasets.memory import Arrays, Entry, cached
 from datasets.synth import characters
 from datasets.synth.characters import FOLDER, RenderConfig, Sheets, write_characters
 
-VERSION = 1
+VERSION = 2
 DOWNLOAD = (
     "nothing is fetched: put V3's Sprites_h5, or the sheets of github.com/YingzhenLi/Sprites (2 MB, CC BY-SA 3.0 and "
     "GPL 3.0), into the data folder"
@@ -55,6 +55,7 @@ class Config(config.Config):
         PUBLISHED,
         description="half-ranges of brightness, contrast, saturation (factors) and hue (turns), a draw a page",
     )
+    augment: Augment = Field("train", description="what is jittered: training alone, or all that is seen (V3: all)")
     seed: int = Field(
         0, ge=0, lt=2**31, description="of the jitter of fragments by themselves, and of poses' order in composed pages"
     )
@@ -83,8 +84,13 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
         fingerprint=entry.fingerprint,
         note="" if whole else f"{len(number):,} of {CHARACTERS[split]:,} {split} characters present",
     )
-    alter = partial(jittered, ranges=cfg.jitter)
+    alter = partial(jittered, ranges=cfg.jitter) if cfg.augment == "all" or split == "train" else None
     return Pages(book, spec, alter=alter) if pages else Fragments(book, spec, alter, cfg.seed)
+
+
+def evaluated(cfg: Config) -> Config:
+    """Without the jitter, in the training split too."""
+    return cfg if cfg.augment == "all" else cfg.model_copy(update={"jitter": (0.0, 0.0, 0.0, 0.0)})
 
 
 def render(cfg: RenderConfig, sheets: str, out: Path) -> Iterator[str]:

@@ -10,6 +10,7 @@ import torch
 from opened import every, one_line, rng
 
 from datasets import _notes, insnotes
+from datasets.base import SPLITS
 from datasets.synth import notes
 
 SMALL = {"takes": 3, "notes": 4}
@@ -65,6 +66,21 @@ def test_a_page_has_one_mask() -> None:
     widths = changed.sum(1)
     assert widths.max() <= 15 and len(widths.unique()) > 4
     assert torch.allclose(shown[plain != shown] * 18 + np.log(1e-5), torch.zeros(()), atol=1e-5)
+
+
+def test_evaluations_see_whole_pages() -> None:
+    """The mask is training's alone, and evaluations that read the training split do not draw it either."""
+    plain, shown = every(insnotes, None, made=SMALL, n=4, mask=0), every(insnotes, None, made=SMALL, n=4)
+    published = every(insnotes, None, made=SMALL, n=4, augment="all")
+    seen = insnotes.evaluated(insnotes.Config(made=insnotes.Made(**SMALL), n=4))
+    for split in SPLITS:
+        as_made, ours, theirs, judged = (
+            source.fetch(torch.arange(12), rng()).views[0]
+            for source in (plain[split], shown[split], published[split], insnotes.open(seen, None, split))
+        )
+        assert torch.equal(ours, as_made) is (split != "train")
+        assert not torch.equal(theirs, as_made) and torch.equal(judged, as_made)
+    assert insnotes.evaluated(insnotes.Config(augment="all")) == insnotes.Config(augment="all")
 
 
 def test_any_notes() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from datasets import sprites
 from datasets._colours import jitter, jittered
 from datasets._pages import Book, Fragments, Pages
-from datasets.base import DataError, Spec
+from datasets.base import SPLITS, DataError, Spec
 from datasets.config import ConfigError
 from datasets.synth import characters
 from datasets.synth.characters import RenderConfig, Sheets
@@ -215,6 +215,24 @@ def test_a_page_is_jittered_as_one_and_pages_differ() -> None:
     assert torch.equal(made[:, 0], made[:, 2]) and len(made[:, 0].flatten(1).unique(dim=0)) > 35
     assert torch.equal(made[5:6], jittered(x[5:6], np.array([5]), 7, (0, 0, 0, 0.5)))
     assert not torch.equal(made, jittered(x, np.arange(40), 8, (0, 0, 0, 0.5)))
+
+
+def test_evaluations_see_characters_as_they_are(sheets: Path, tmp_path: Path) -> None:
+    """The jitter is training's alone, and evaluations that read the training split do not draw it either."""
+    list(sprites.render(RenderConfig(limit=6), str(sheets), tmp_path))
+    cfg = sprites.Config()
+    variants = [cfg, cfg.model_copy(update={"augment": "all"}), sprites.evaluated(cfg), sprites.Config(jitter=(0,) * 4)]
+    for split in SPLITS:
+        for items in ("pages", "fragments"):
+            ours, published, judged, plain = (
+                sprites.open(one.model_copy(update={"items": items}), tmp_path, split)
+                .fetch(torch.arange(6), rng())
+                .views[0]
+                for one in variants
+            )
+            assert torch.equal(ours, plain) is (split != "train")
+            assert not torch.equal(published, plain) and torch.equal(judged, plain)
+    assert sprites.evaluated(variants[1]) == variants[1]
 
 
 # -- pages ----------------------------------------------------------------------------------------------------------
