@@ -23,9 +23,10 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, model_validator
 
-from datasets import _parts, config
+from datasets import _parts, _shots, config
 from datasets._pages import Book, Fragments, Items, Pages
 from datasets._progress import Progress
+from datasets._shots import MOST, Shots
 from datasets.atomic import replacing
 from datasets.base import SPLITS, DataError, Source, Spec, Split
 from datasets.memory import Entry, allocated, stored
@@ -38,7 +39,6 @@ FOLDERS = {"published": "PhoneNums", "ood": "PhoneNumsOOD"}
 NAMES = ("phonenums",)
 SHAPE = (3, HEIGHT, WIDTH)
 NAMED = re.compile(r"(\d+)_([a-z]+)\.png")
-MOST = 10  # of the few pages of a colour; the next ten are for validation
 HELD_OUT = 0.1  # of the pages, for each of validation and test
 
 
@@ -66,9 +66,7 @@ class Config(config.Config):
     palette: Literal["published", "ood"] = Field("published", description="colours: the eight of training, or others")
     items: Items = Field("pages", description="pages = numbers of n digits; fragments = each digit by itself")
     n: int = Field(10, ge=2, le=40, description="digits of a page, consecutive ones of longer numbers (V3: 10)")
-    shots: Literal[1, 5, 10] | None = Field(
-        None, description="training pages of each colour; None = all (V3: 1, 5, 10)"
-    )
+    shots: Shots | None = Field(None, description="training pages of each colour; None = all (V3: 1, 5, 10)")
     split_seed: int = Field(0, ge=0, lt=2**31, description="which page goes to which split")
     limit: int | None = Field(None, ge=1, description="at most so many pages of each split, for trial runs")
     made: Made = Field(Made(), description="of the rendered set")
@@ -92,6 +90,8 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
     style, length = np.asarray(entry.arrays["style"]), np.asarray(entry.arrays["length"])
     book = Book(entry.arrays["x"], np.cumsum(length) - length, length, {"content": np.asarray(entry.arrays["content"])},
                 {"style": style}).take(rows[_parts.limited(style[rows], cfg.limit, cfg.split_seed)])  # fmt: skip
+    if len(book.begin) == 0:
+        raise DataError(f"phonenums: no page is left for a split '{split}'; data.shots needs more than 20 of a colour")
     pages = cfg.items == "pages"
     if pages and int(book.count.min()) < cfg.n:
         raise DataError(f"phonenums: has pages of {int(book.count.min())} digits; lower data.n (it is {cfg.n})")
@@ -121,11 +121,6 @@ def render(cfg: RenderConfig, font: str, out: Path) -> Iterator[str]:
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror or error}); choose another folder") from None
     yield f"{folder}: {', '.join(f'{count:,} pages in {name}' for name, count in counts.items())}"
-
-
-def few_shots(style: np.ndarray, shots: int, seed: int) -> np.ndarray:
-    """Positions of `shots` pages of each style, in increasing order; fewer are a part of more."""
-    return _parts.some_per_class(style, shots, seed)
 
 
 # -- rendered -------------------------------------------------------------------------------------------------------
@@ -171,10 +166,7 @@ def _rows(style: np.ndarray, shots: int | None, seed: int) -> dict[Split, np.nda
     if shots is None:
         part = round(len(style) * HELD_OUT)
         return dict(zip(SPLITS, _parts.parts(style, [len(style) - 2 * part, part], seed), strict=True))
-    few = few_shots(style, MOST, seed)
-    val = np.setdiff1d(few_shots(style, 2 * MOST, seed), few)
-    rest = np.setdiff1d(np.arange(len(style)), np.concatenate([few, val]))
-    return {"train": few_shots(style, shots, seed), "val": val, "test": rest}
+    return _shots.splits(style, shots, seed)
 
 
 def _write_pages(cfg: RenderConfig, folder: Path) -> dict[str, int]:
@@ -183,8 +175,7 @@ def _write_pages(cfg: RenderConfig, folder: Path) -> dict[str, int]:
     if cfg.palette == "published":
         places = {str(split): rows for split, rows in _rows(style, None, cfg.split_seed).items()}
     else:
-        places = {f"{shots}_shot": few_shots(style, shots, cfg.split_seed) for shots in (1, 5, MOST)}
-        places["test"] = np.setdiff1d(np.arange(len(style)), places[f"{MOST}_shot"])
+        places = _shots.folders(style, cfg.split_seed)
     progress = Progress("phonenums: page", sum(map(len, places.values())))
     for place, rows in places.items():
         (folder / place).mkdir(parents=True)
@@ -221,9 +212,7 @@ def _files(cfg: Config, folder: Path, split: Split) -> tuple[Entry, np.ndarray]:
         entry = _packed(folder / f"{cfg.shots or MOST}_shot", cfg.palette)
         return entry, np.arange(len(entry.arrays["style"]))
     entry = _packed(folder / "test", cfg.palette)  # there is no folder for validation
-    style = np.asarray(entry.arrays["style"])
-    val = few_shots(style, MOST, cfg.split_seed)
-    return entry, val if split == "val" else np.setdiff1d(np.arange(len(style)), val)
+    return entry, _shots.held_out(np.asarray(entry.arrays["style"]), cfg.split_seed)[split]
 
 
 def _packed(folder: Path, palette: str) -> Entry:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -241,7 +241,11 @@ def _sheet(source: Source, path: Path, count: int = 40) -> Path:
     index = torch.randperm(len(source), generator=rng)[: count // shown]
     batch = source.fetch(index, rng)
     paged = len(source.spec.shape) == 4  # a page lies in one row
-    figure, axes = plt.subplots(*((10, 1) if paged else (4, 10)), figsize=(10, 12 if paged else 4.6))
+    n, channels, rows, columns = source.spec.shape if paged else (1, *source.spec.shape)
+    tall = 2 * rows > n * columns
+    grid, height = ((4, 10), 4.6) if not paged else ((2, 5), 6.0) if tall else ((10, 1), 12.0)
+    origin: Literal["lower", "upper"] = "lower" if paged and channels == 1 else "upper"  # of spectra
+    figure, axes = plt.subplots(*grid, figsize=(10, height))
     label = next((name for name in batch.labels if name not in source.spec.frames), None)
     for place, axis in enumerate(axes.flat):
         axis.axis("off")
@@ -249,7 +253,7 @@ def _sheet(source: Source, path: Path, count: int = 40) -> Path:
         if item < len(batch):
             x = batch.views[view][item]
             x = torch.cat(list(x), -1) if paged else x
-            axis.imshow(x.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+            axis.imshow(x.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, origin=origin)
             if label and view == 0:
                 axis.set_title(f"{batch.labels[label][item].item():g}", fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
-"""Notes of twelve made instruments, for InsNotes where there is no soundfont: sums of sines.
+"""Recordings of InsNotes: notes of instruments from a soundfont, or of as many made ones, which are sums of sines.
 
-An instrument has a spectrum (partial k has the power k^-a, even ones are weaker, one region is stronger), an attack, a
-decay and a vibrato, all following from its number. Notes rise from C4 to B4 again and again, 1 s in every 1.056 s, with
-a velocity of 80 to 120; loudness and peak are those of InsNotes (`datasets._notes`).
+A made instrument has a spectrum (partial k has the power k^-a, even ones are weaker, one region is stronger), an
+attack, a decay and a vibrato, all following from its number. Notes rise from C4 to B4 again and again, 1 s in every
+1.056 s, with a velocity of 80 to 120; loudness and peak are those of InsNotes (`datasets._notes`). Whoever plays, a
+recording follows from (seed, instrument, take): the score is the same.
 """
 
 from __future__ import annotations
@@ -11,20 +12,45 @@ import numpy as np
 
 from datasets import _notes
 from datasets._notes import PITCHES, RATE
+from datasets.synth.midi import C4, song
+from datasets.synth.soundfont import Player
 
 VERSION = 1
-INSTRUMENTS, PARTIALS = 12, 14
+# programs of General MIDI, counted from 0, in the order of V3's labels: soprano sax, pipe organ, accordion, viola,
+# trumpet, muted trumpet, oboe, clarinet, piccolo, pan flute, harmonica, choir; piano, electric piano, flute, whistle
+PROGRAMS = {"published": (64, 19, 21, 41, 56, 59, 68, 71, 72, 75, 22, 52), "ood": (0, 4, 73, 78)}
+EVERY = (*PROGRAMS["published"], *PROGRAMS["ood"])
+FIRST = {"published": 0, "ood": len(PROGRAMS["published"])}  # where each begins among all
+PARTIALS = 14
 SLOT, SOUNDING, RELEASE = 16_896, 16_000, 800  # samples of a note and what follows it, of the note, of its end
-C4 = 60
 
 
-def recording(instrument: int, take: int, notes: int, seed: int, bounded: bool = True) -> np.ndarray:
-    """Samples (notes * 16,896,) in [-0.9, 0.9] of one recording."""
-    rng = np.random.default_rng((seed, instrument, take))
-    tones = [_tone(instrument, C4 + pitch) for pitch in range(min(PITCHES, notes))]
-    loud = (rng.integers(80, 120, notes, endpoint=True) / 127) ** 2
-    x = np.concatenate([tones[note % PITCHES] * loud[note] for note in range(notes)])
+def recording(
+    instrument: int, take: int, notes: int, seed: int, bounded: bool = True, player: Player | None = None
+) -> np.ndarray:
+    """Samples (notes * 16,896,) in [-0.9, 0.9] of one recording, by a soundfont, or by a made instrument.
+
+    Args:
+        instrument: its place in `EVERY`. bounded: of the loudness, see `datasets._notes.interval`.
+    """
+    velocities, rng = _drawn(instrument, take, notes, seed)
+    if player is None:
+        tones = [_tone(instrument, C4 + pitch) for pitch in range(min(PITCHES, notes))]
+        x = np.concatenate([tones[note % PITCHES] * (v / 127) ** 2 for note, v in enumerate(velocities)])
+    else:
+        x = player.play(song(EVERY[instrument], velocities), notes * SLOT)
     return _notes.loudened(x, _notes.envelope(*_notes.draw_envelope(notes, rng, bounded)))
+
+
+def score(instrument: int, take: int, notes: int, seed: int) -> bytes:
+    """What is played in a recording, as a MIDI file."""
+    return song(EVERY[instrument], _drawn(instrument, take, notes, seed)[0])
+
+
+def _drawn(instrument: int, take: int, notes: int, seed: int) -> tuple[list[int], np.random.Generator]:
+    """Velocities of the notes, and the generator that the loudness is drawn from next."""
+    rng = np.random.default_rng((seed, instrument, take))
+    return rng.integers(80, 120, notes, endpoint=True).tolist(), rng
 
 
 def _tone(instrument: int, pitch: int) -> np.ndarray:

@@ -147,6 +147,8 @@ def test_few_shots_are_nested_and_held_apart(tmp_path: Path) -> None:
     assert pages["test", 1] == pages["test", 10] and pages["val", 1] == pages["val", 5]
     parts = [pages["train", 10], pages["val", 10], pages["test", 10]]
     assert len(set().union(*parts)) == 240
+    text = one_line(phonenums, tmp_path, "test", **{**options, "made": {"pages": 160, **PLAIN}}, shots=1)
+    assert "no page is left for a split 'test'" in text
 
 
 def test_digits_with_repeats_and_shorter_pages(tmp_path: Path) -> None:
