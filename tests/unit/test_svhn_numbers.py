@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -134,3 +135,80 @@ def test_damaged_files_are_one_line(tmp_path: Path) -> None:
     assert "digitStruct.mat: damaged" in one_line(svhn_numbers, tmp_path)
     with pytest.raises(DataError, match="damaged"):
         svhn_numbers.read_boxes(tmp_path / "none.mat")
+
+
+# -- V3's files -----------------------------------------------------------------------------------------------------
+
+
+def pages_of(source: Any) -> set[tuple[Any, ...]]:
+    """Every house of a split: which, its digits and their pixels in order."""
+    batch = source.fetch(torch.arange(len(source)), rng())
+    keys = zip(batch.labels["style"].tolist(), batch.labels["content"].tolist(), batch.views[0], strict=True)
+    return {(house, digit, x.numpy().tobytes()) for house, digit, x in keys}
+
+
+def test_files_are_written_and_read_back(tmp_path: Path) -> None:
+    for part, houses in (("train", 30), ("test", 20), ("extra", 25)):
+        write_part(tmp_path / "svhn" / part, houses)
+    (line,) = svhn_numbers.render(svhn_numbers.RenderConfig(), str(tmp_path / "svhn"), tmp_path / "out")
+    assert "40 houses in train, 10 houses in val, 10 houses in test" in line
+    with h5py.File(tmp_path / "out" / "SVHN_h5" / "val.hdf5") as file:
+        assert {name: (value.shape, value.dtype.kind) for name, value in file.items()} == {
+            "data": ((30, 48, 32, 3), "u"), "content_label": ((30,), "i"), "style_label": ((30,), "O")
+        }  # fmt: skip
+        names = file["style_label"].asstr()[:].tolist()
+        assert names[0] == names[2] and sum(name.startswith("e") for name in names) == 6
+    cut = every(svhn_numbers, tmp_path, items="fragments")
+    read = every(svhn_numbers, tmp_path / "out", items="fragments")
+    for split, source in cut.items():
+        assert "pictures present" in source.spec.note and read[split].spec.note == ""
+        assert pages_of(source) == pages_of(read[split]) and len(pages_of(source)) == len(source)
+    houses = every(svhn_numbers, tmp_path / "out", n=3, source="files")
+    assert [len(source) for source in houses.values()] == [40, 10, 10]
+    with pytest.raises(DataError, match="is there already"):
+        list(svhn_numbers.render(svhn_numbers.RenderConfig(), str(tmp_path / "svhn"), tmp_path / "out"))
+
+
+def test_digits_of_a_house_need_not_lie_side_by_side(tmp_path: Path) -> None:
+    folder = tmp_path / "SVHN_h5"
+    folder.mkdir()
+    names, digits = ["7.png", "e7.png", "7.png", "3.png", "e7.png", "7.png"], [0, 1, 2, 3, 4, 5]
+    with h5py.File(folder / "train.hdf5", "w") as file:
+        file["data"] = np.broadcast_to(np.array(digits, np.uint8)[:, None, None, None], (6, 48, 32, 3))
+        file["content_label"], file["style_label"] = digits, np.array(names, "S")
+    source = svhn_numbers.open(svhn_numbers.Config(items="fragments"), tmp_path, "train")
+    batch = source.fetch(torch.arange(len(source)), rng())
+    assert batch.labels["content"].tolist() == [0, 2, 5, 1, 4], "a house of one digit is left out"
+    assert batch.labels["style"].tolist() == [7, 7, 7, 1_000_007, 1_000_007]
+    assert torch.equal((batch.views[0][:, 0, 0, 0] * 255).round().long(), batch.labels["content"])
+
+
+def test_damaged_files_of_v3_are_one_line(tmp_path: Path) -> None:
+    assert "no 'SVHN_h5/train.hdf5'" in one_line(svhn_numbers, tmp_path, source="files")
+    (tmp_path / "SVHN_h5").mkdir()
+    path = tmp_path / "SVHN_h5" / "train.hdf5"
+    path.write_bytes(b"torn")
+    assert "train.hdf5: damaged" in one_line(svhn_numbers, tmp_path)
+    for shape, digit, name, message in (
+        ((2, 32, 32, 3), 1, "5", "bytes, one for each label"),
+        ((2, 48, 32, 3), 10, "5", "should be digits 0 .. 9"),
+        ((2, 48, 32, 3), 1, "x5", "should name pictures"),
+        ((2, 48, 32, 3), 1, None, "damaged"),
+    ):
+        with h5py.File(path, "w") as file:
+            file["data"], file["content_label"] = np.zeros(shape, np.uint8), [digit, digit]
+            if name is not None:
+                file["style_label"] = np.array([name, name], "S")
+        assert message in one_line(svhn_numbers, tmp_path)
+
+
+def test_a_changed_picture_is_read_again(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write_part(tmp_path / part, 12)
+    cfg = svhn_numbers.Config(items="fragments")
+    before = svhn_numbers.open(cfg, tmp_path, "train").spec.fingerprint
+    assert svhn_numbers.open(cfg, tmp_path, "train").spec.fingerprint == before
+    Image.new("RGB", (100, 40), (9, 9, 9)).save(tmp_path / "train" / "1.png")
+    assert svhn_numbers.open(cfg, tmp_path, "train").spec.fingerprint != before
+    (tmp_path / "train" / "2.png").unlink()
+    assert "2.png, which digitStruct.mat lists" in one_line(svhn_numbers, tmp_path, items="fragments")
