@@ -8,7 +8,7 @@ Every data set module has
 
 `open` raises `DataError` with one line where the data are missing or broken. Where training has pairs of items, or
 items that are altered at random, `evaluated(cfg) -> Config` gives the options with which evaluations see them one by
-one, as they are.
+one, as they are. `draw(cfg, root, out) -> lines` makes pictures of its own for `sweep data`, beside the sheet.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ Constraints", ICLR 2025, arXiv 2407.03824), from the sheets of the Liberated Pix
 
 Labels of a fragment: "content", the pose (9: walk, spellcard, slash; front, left, right each). Of a page: "style", the
 character's number, whose digits are body, bottomwear, topwear and hair, and "body", "bottomwear", "topwear" (7 each).
-The splits differ in hair, so no character is in two of them. Pages of training are jittered in colour, one draw a page,
+The splits differ in hair, so no character is in two of them. `characters: ood` are the ten whose body and clothes no
+published one has, each in many copies that differ in colour (V3's history: 100), composed of sheets. Pages of training are jittered in colour, one draw a page,
 which makes style continuous; what evaluations see is not (`augment: all` is what was published: it is).
 """
 
@@ -20,10 +21,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from datasets import _parts, config
 from datasets._colours import PUBLISHED, jittered
+from datasets._film import film, strips
 from datasets._pages import Augment, Book, Fragments, Items, Pages
 from datasets.base import DataError, Source, Spec, Split
 from datasets.memory import Arrays, Entry, cached
@@ -37,6 +40,8 @@ DOWNLOAD = (
 )
 NAMES = ("sprites", "Sprites")
 POSES, KINDS, SHAPE = 9, 7, (3, 64, 64)  # kinds: sheets of body, bottomwear and topwear
+BLOCK = 32  # pages jittered at once
+SHOWN, STRONG = 10, (0.1, 0.1, 0.2, 0.2)  # pages that are drawn, and how the original jitters them then
 CHARACTERS: dict[Split, int] = {"train": 1728, "val": 216, "test": 216}
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -47,6 +52,10 @@ class Config(config.Config):
     source: Literal["auto", "files", "sheets"] = Field(
         "auto", description="files = Sprites_h5, sheets = composed of the sheets; auto = files where there are any"
     )
+    characters: Literal["published", "ood"] = Field(
+        "published", description="those of training, or ten of unseen body and clothes, which need sheets"
+    )
+    copies: int = Field(100, ge=1, le=1000, description="of each unseen character, jittered by V3's ranges (V3: 100)")
     items: Items = Field("pages", description="pages = characters in n poses; fragments = each pose by itself")
     n: int = Field(
         POSES, ge=2, le=POSES, description="fragments of a page, consecutive ones where fewer than 9 (V3: 9)"
@@ -57,7 +66,10 @@ class Config(config.Config):
     )
     augment: Augment = Field("train", description="what is jittered: training alone, or all that is seen (V3: all)")
     seed: int = Field(
-        0, ge=0, lt=2**31, description="of the jitter of fragments by themselves, and of poses' order in composed pages"
+        0,
+        ge=0,
+        lt=2**31,
+        description="of the jitter of fragments by themselves and of copies, and of poses' order in composed pages",
     )
     limit: int | None = Field(None, ge=1, description="at most so many characters of each split, for trial runs")
 
@@ -77,7 +89,7 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
                 {"style": number, **worn})  # fmt: skip
     book = book.take(_parts.limited(np.zeros(len(number), int), cfg.limit, cfg.seed))
     pages = cfg.items == "pages"
-    whole = len(number) == CHARACTERS[split]
+    whole = cfg.characters == "ood" or len(number) == CHARACTERS[split]
     spec = Spec(
         shape=(cfg.n, *SHAPE) if pages else SHAPE,
         labels={"content": POSES, "style": 10_000, **dict.fromkeys(parts, KINDS)},
@@ -105,8 +117,25 @@ def render(cfg: RenderConfig, sheets: str, out: Path) -> Iterator[str]:
         raise DataError(f"{out}: cannot be written ({error.strerror or error}); choose another folder") from None
 
 
+def draw(cfg: Config, root: Path | None, out: Path) -> Iterator[str]:
+    """Ten pages as a film, OUT/sprites.gif, and as strips with a strong jitter, OUT/sprites_strips.png.
+
+    Raises:
+        DataError: as in `open`.
+    """
+    source = open(evaluated(cfg).model_copy(update={"items": "pages"}), root, "train")
+    index = torch.randperm(len(source), generator=torch.Generator().manual_seed(cfg.seed))[:SHOWN]
+    pages = source.fetch(index, torch.Generator().manual_seed(cfg.seed)).views[0]
+    yield str(film(out / "sprites.gif", pages))
+    yield str(strips(out / "sprites_strips.png", jittered(pages, index.numpy(), cfg.seed, STRONG)))
+
+
 def _entry(cfg: Config, root: Path | None, split: Split) -> Entry:
     places = {"files": f"{FOLDER}/{split}.hdf5", "sheets": "sheets/body/0.png"}
+    if cfg.characters == "ood":
+        if cfg.source == "files":
+            raise DataError("sprites: data.characters=ood is composed of sheets; leave data.source=files out")
+        del places["files"]
     for source, marker in places.items():
         if cfg.source not in ("auto", source):
             continue
@@ -119,6 +148,7 @@ def _entry(cfg: Config, root: Path | None, split: Split) -> Entry:
             return _unpacked(folder / marker, split)
         return _composed(cfg, folder / "sheets", split)
     hint = f"put {FOLDER} or sheets/ there, or make the first: `sweep data sprites --render SHEETS DIR`"
+    hint = hint if cfg.characters == "published" else "data.characters=ood needs the sheets there"
     raise DataError(f"{missing}; {hint}")
 
 
@@ -156,6 +186,9 @@ def _is_character(number: int) -> bool:
 
 def _composed(cfg: Config, sheets: Path, split: Split) -> Entry:
     files = sorted(sheets.glob("*/*.png"))
+    if cfg.characters == "ood":
+        key = _parts.key(f"sprites-ood-{split}", characters.VERSION, files, VERSION, cfg.seed, cfg.copies)
+        return cached(key, lambda: _copies(Sheets(sheets), cfg, characters.unseen(split)))
     key = _parts.key(f"sprites-composed-{split}", characters.VERSION, files, cfg.seed)
     return cached(key, lambda: _compose(Sheets(sheets), cfg.seed, characters.characters(split)))
 
@@ -164,3 +197,17 @@ def _compose(sheets: Sheets, seed: int, numbers: list[int]) -> Arrays:
     content = [characters.order(seed, number) for number in numbers]
     x = np.concatenate([sheets.compose(number)[own] for number, own in zip(numbers, content, strict=True)])
     return {"x": x, "content": np.concatenate(content), "style": np.array(numbers)}
+
+
+def _copies(sheets: Sheets, cfg: Config, numbers: list[int]) -> Arrays:
+    """Characters in copies, each with an order and colours of its own."""
+    style = np.repeat(numbers, cfg.copies)
+    copy = np.tile(np.arange(cfg.copies), len(numbers))
+    content = [characters.order(cfg.seed, *map(int, page)) for page in zip(style, copy, strict=True)]
+    plain = [sheets.compose(int(number))[own] for number, own in zip(style, content, strict=True)]
+    made = []
+    for begin in range(0, len(plain), BLOCK):
+        x = torch.from_numpy(np.stack(plain[begin : begin + BLOCK])).float().div_(255)
+        page = (style * 1000 + copy)[begin : begin + BLOCK]
+        made.append((jittered(x, page, cfg.seed, PUBLISHED) * 255).round().to(torch.uint8).flatten(0, 1).numpy())
+    return {"x": np.concatenate(made), "content": np.concatenate(content), "style": style}

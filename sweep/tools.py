@@ -215,6 +215,8 @@ def show_data(name: str, sets: Sequence[str], root: Path | None, out: Path) -> I
         yield f"  note: {spec.note}"
     if len(spec.shape) in (3, 4):
         yield f"  {_sheet(source, out / f'{name}.png')}"
+    if hasattr(module, "draw"):
+        yield from (f"  {line}" for line in module.draw(config, root, out))
 
 
 def render_data(name: str, sets: Sequence[str], meshes: str, out: Path) -> Iterator[str]:

@@ -27,6 +27,7 @@ COLUMN, CELL, SIZE = 4, 64, (832, 1344)
 LAYERS = ("body", "bottomwear", "topwear", "hair")
 SHOES = 1
 WORN = range(6)  # of body, bottomwear and topwear
+UNSEEN = 6  # of all three
 HAIR: dict[Split, range] = {"train": range(8), "val": range(8, 9), "test": range(9, 10)}
 FOLDER = "Sprites_h5"
 
@@ -80,9 +81,14 @@ def characters(split: Split, limit: int | None = None) -> list[int]:
     return [every[place] for place in np.arange(limit) * len(every) // limit]
 
 
-def order(seed: int, number: int) -> np.ndarray:
-    """The content (9,) int64 of the poses of a character's page, from left to right."""
-    return np.random.default_rng((seed, number)).permutation(len(ROWS)).astype(np.int64)
+def unseen(split: Split) -> list[int]:
+    """Characters whose body and clothes no published one has, 8, 1 and 1."""
+    return [UNSEEN * 1110 + hair for hair in HAIR[split]]
+
+
+def order(seed: int, *number: int) -> np.ndarray:
+    """The content (9,) int64 of the poses of a page, from left to right; `number`: of the character, and of a copy."""
+    return np.random.default_rng((seed, *number)).permutation(len(ROWS)).astype(np.int64)
 
 
 def write_characters(cfg: RenderConfig, sheets: Path, out: Path) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -187,6 +188,64 @@ def test_damaged_files_are_one_line(sheets: Path, tmp_path: Path) -> None:
         with h5py.File(folder / "train.hdf5", "w") as file:
             file[f"{name}/seq"], file[f"{name}/c"] = seq, content
         assert "train.hdf5" in one_line(sprites, tmp_path)
+
+
+def test_unseen_characters_come_in_copies(sheets: Path, tmp_path: Path) -> None:
+    options = {"characters": "ood", "copies": 5, "jitter": (0, 0, 0, 0)}
+    batches = {}
+    for split, hair in (("train", range(8)), ("val", [8]), ("test", [9])):
+        source = sprites.open(sprites.Config(**options), sheets.parent, split)
+        batch = batches[split] = source.fetch(torch.arange(len(source)), rng())
+        assert batch.labels["style"].tolist() == [6660 + one for one in hair for _ in range(5)]
+        assert all((batch.labels[part] == 6).all() for part in characters.LAYERS[:3])
+        assert len({tuple(row) for row in batch.labels["content"].tolist()}) > 2 and source.spec.note == ""
+    x, plain = batches["val"].views[0], Sheets(sheets).compose(6668)
+    shown = [page[content.argsort()] for page, content in zip(x, batches["val"].labels["content"], strict=True)]
+    assert len({page.numpy().tobytes() for page in shown}) == 5, "copies differ in colour"
+    for page in shown:  # in nothing else: what is black stays so, and what is not does not become so
+        assert np.array_equal(page.amax(1).numpy() > 0.01, plain.max(1) > 2)
+    again = sprites.open(sprites.Config(**options), sheets.parent, "val").fetch(torch.arange(5), rng(1))
+    assert torch.equal(again.views[0], x)
+    assert "is composed of sheets" in one_line(sprites, sheets.parent, **options, source="files")
+    assert "characters=ood needs the sheets" in one_line(sprites, tmp_path, **options)
+
+
+def test_pages_as_a_film_and_as_strips(sheets: Path, tmp_path: Path) -> None:
+    list(sprites.render(RenderConfig(limit=12), str(sheets), tmp_path))
+    lines = list(sprites.draw(sprites.Config(items="fragments"), tmp_path, tmp_path / "out"))
+    assert lines == [str(tmp_path / "out" / name) for name in ("sprites.gif", "sprites_strips.png")]
+    index = torch.randperm(12, generator=rng())[:10]
+    cfg = sprites.Config(jitter=(0, 0, 0, 0))
+    pages = sprites.open(cfg, tmp_path, "train").fetch(index, rng()).views[0]
+    with Image.open(lines[0]) as gif:
+        assert gif.size == (320, 128) and gif.n_frames == 9 and gif.info["loop"] == 0
+        for place in range(9):
+            gif.seek(place)
+            assert gif.info["duration"] == 250
+            shown = np.asarray(gif.convert("RGB")).astype(int)
+            for number in (0, 6):  # of the second row the second
+                tile = shown[number // 5 * 64 :][:64, number % 5 * 64 :][:, :64].transpose(2, 0, 1)
+                assert np.abs(tile - (pages[number, place] * 255).round().numpy()).mean() < 6, "a palette of 256"
+    with Image.open(lines[1]) as strip:
+        pixels = np.asarray(strip).astype(int)
+        assert pixels.shape == (640, 576, 3)
+        plain = (pages * 255).round().numpy()
+        differing = [
+            np.abs(pixels[64 * row : 64 * row + 64, 64 * place : 64 * place + 64].transpose(2, 0, 1)
+                   - plain[row, place]).mean() for row in range(10) for place in range(9)
+        ]  # fmt: skip
+        assert 3 < np.mean(differing) < 80
+
+
+def test_a_lacking_sheet_is_named(sheets: Path, tmp_path: Path) -> None:
+    shutil.copytree(sheets, tmp_path / "sheets")
+    (tmp_path / "sheets" / "topwear" / "6.png").unlink()
+    assert "topwear/6.png" in one_line(sprites, tmp_path, characters="ood", copies=2)
+
+
+def test_unseen_characters_of_the_real_sheets(real: Path) -> None:
+    source = sprites.open(sprites.Config(characters="ood", copies=2, source="sheets"), real, "test")
+    assert len(source) == 2 and source.fetch(torch.arange(2), rng()).views[0].amax() > 0.5
 
 
 # -- jitter ---------------------------------------------------------------------------------------------------------
