@@ -56,13 +56,14 @@ class Pages:
         draw: Literal["run", "ring", "any"] = "run",
         alter: Alter | None = None,
     ) -> None:
-        """No page may have fewer than L fragments.
+        """No page may have fewer than L fragments, unless consecutive ones are drawn.
 
         Args:
             book: what there is.
             spec: its shape is (L, C, H, W).
-            draw: which fragments of a longer page: consecutive ones; with "ring" also from the last on to the first, of
-                a page of L too; or any, in a random order. A page of L is whole.
+            draw: which fragments of a longer page: consecutive ones (a shorter page begins anew behind its end); with
+                "ring" also from the last on to the first, of a page of L too; or any, in a random order. A page of L
+                is whole.
             alter: what is done to the pixels, one draw a page.
         """
         self.spec = replace(spec, fragments=spec.shape[0], frames=dict.fromkeys(book.per_fragment, 1))
@@ -89,7 +90,7 @@ class Pages:
         if self._draw == "ring":
             return (below(salt, rows, count)[:, None] + steps) % count[:, None]
         if self._draw == "run" or (count == self._length).all():
-            return below(salt, rows, count - self._length + 1)[:, None] + steps
+            return (below(salt, rows, np.maximum(count - self._length, 0) + 1)[:, None] + steps) % count[:, None]
         keys = np.stack([mixed(salt + 1 + place, rows, 0) for place in range(int(count.max()))], 1)
         keys[np.arange(keys.shape[1]) >= count[:, None]] = np.iinfo(keys.dtype).max
         drawn = np.argsort(keys, 1, kind="stable")[:, : self._length]

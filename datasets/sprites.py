@@ -9,8 +9,9 @@ Constraints", ICLR 2025, arXiv 2407.03824), from the sheets of the Liberated Pix
 Labels of a fragment: "content", the pose (9: walk, spellcard, slash; front, left, right each). Of a page: "style", the
 character's number, whose digits are body, bottomwear, topwear and hair, and "body", "bottomwear", "topwear" (7 each).
 The splits differ in hair, so no character is in two of them. `characters: ood` are the ten whose body and clothes no
-published one has, each in many copies that differ in colour (V3's history: 100), composed of sheets. Pages of training are jittered in colour, one draw a page,
-which makes style continuous; what evaluations see is not (`augment: all` is what was published: it is).
+published one has, each in many copies that differ in colour (V3's history: 100), composed of sheets. Pages of training
+are jittered in colour, one draw a page, which makes style continuous; what evaluations see is not (`augment: all` is
+what was published: it is).
 """
 
 from __future__ import annotations
