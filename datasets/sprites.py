@@ -205,10 +205,11 @@ def _copies(sheets: Sheets, cfg: Config, numbers: list[int]) -> Arrays:
     style = np.repeat(numbers, cfg.copies)
     copy = np.tile(np.arange(cfg.copies), len(numbers))
     content = [characters.order(cfg.seed, *map(int, page)) for page in zip(style, copy, strict=True)]
-    plain = [sheets.compose(int(number))[own] for number, own in zip(style, content, strict=True)]
     made = []
-    for begin in range(0, len(plain), BLOCK):
-        x = torch.from_numpy(np.stack(plain[begin : begin + BLOCK])).float().div_(255)
+    for begin in range(0, len(style), BLOCK):
+        rows = range(begin, min(begin + BLOCK, len(style)))
+        plain = np.stack([sheets.compose(int(style[row]))[content[row]] for row in rows])
+        x = torch.from_numpy(plain).float().div_(255)
         page = (style * 1000 + copy)[begin : begin + BLOCK]
         made.append((jittered(x, page, cfg.seed, PUBLISHED) * 255).round().to(torch.uint8).flatten(0, 1).numpy())
     return {"x": np.concatenate(made), "content": np.concatenate(content), "style": style}

@@ -103,7 +103,7 @@ def data(
     render: Annotated[
         tuple[str, Path] | None,
         typer.Option(
-            metavar="SOURCE OUT", help="make a set of meshes, words or sheets in the folder OUT, for --set views=50"
+            metavar="SOURCE OUT", help="make a set in the folder OUT, of meshes, words, sheets ..., for --set views=50"
         ),
     ] = None,
 ) -> None:

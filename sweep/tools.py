@@ -190,7 +190,7 @@ def show_data(name: str, sets: Sequence[str], root: Path | None, out: Path) -> I
         ConfigError, DataError: one line.
     """
     module = load_module("dataset", name)
-    config = parse(module.Config, settings_of(sets), "data")
+    config = parse(module.Config, _nested(sets), "data")
     yield f"{name}: {module.DOWNLOAD}"
     try:
         source = module.open(config, root, "train")
@@ -220,7 +220,7 @@ def show_data(name: str, sets: Sequence[str], root: Path | None, out: Path) -> I
 
 
 def render_data(name: str, sets: Sequence[str], meshes: str, out: Path) -> Iterator[str]:
-    """Lines of `sweep data NAME --render SOURCE OUT`, for sets made of meshes, words that are cut, or sheets.
+    """Lines of `sweep data NAME --render SOURCE OUT`, for sets made of something else: see `render` of the module.
 
     Raises:
         ConfigError, DataError: one line.
@@ -228,8 +228,16 @@ def render_data(name: str, sets: Sequence[str], meshes: str, out: Path) -> Itera
     module = load_module("dataset", name)
     if not hasattr(module, "render"):
         raise ConfigError(f"data {name}: cannot be rendered, leave --render out")
-    yield from module.render(parse(module.RenderConfig, settings_of(sets), "render"), meshes, out)
+    yield from module.render(parse(module.RenderConfig, _nested(sets), "render"), meshes, out)
     yield f"`sweep data {name} --data-root {out}` describes it and draws a sheet"
+
+
+def _nested(sets: Sequence[str]) -> dict[str, Any]:
+    """`made.takes=3` as {"made": {"takes": 3}}."""
+    values: dict[str, Any] = {}
+    for key, value in settings_of(sets).items():
+        put(values, key, value, "--set")
+    return values
 
 
 def _sheet(source: Source, path: Path, count: int = 40) -> Path:

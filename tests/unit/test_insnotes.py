@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from opened import every, one_line, rng
+from PIL import Image
 
 from datasets import _notes, _spectra, insnotes
 from datasets.base import SPLITS, DataError
 from datasets.config import ConfigError, parse
 from datasets.synth import midi, notes, soundfont
+from sweep.tools import show_data
 
 SMALL = {"takes": 3, "notes": 4}
 
@@ -198,6 +200,19 @@ def test_evaluations_see_whole_pages() -> None:
         assert torch.equal(ours, as_made) is (split != "train")
         assert not torch.equal(theirs, as_made) and torch.equal(judged, as_made)
     assert insnotes.evaluated(insnotes.Config(augment="all")) == insnotes.Config(augment="all")
+
+
+def test_a_sheet_of_spectra_has_low_notes_below(tmp_path: Path) -> None:
+    sets = ["made.takes=3", "made.notes=4", "n=4", "mask=0", "source=made"]
+    lines = list(show_data("insnotes", sets, None, tmp_path))
+    assert lines[-1].strip() == str(tmp_path / "insnotes.png") and "note: made instruments" in lines[-2]
+    with Image.open(tmp_path / "insnotes.png") as file:
+        pixels = np.asarray(file.convert("L")).astype(float)
+    inside = pixels[:, (pixels < 250).mean(0) > 0.5]  # columns of a page
+    rows = np.flatnonzero((inside < 250).all(1))
+    first = rows[: np.flatnonzero(np.diff(rows) > 1)[0] + 1]  # of the upper pages
+    upper, lower = np.array_split(inside[first[2:-2]], 2)
+    assert lower.mean() > upper.mean() + 20, "notes are loud where they are low"
 
 
 def test_any_notes() -> None:

@@ -21,6 +21,7 @@ from datasets.config import ConfigError
 from datasets.synth import characters
 from datasets.synth.characters import RenderConfig, Sheets
 from datasets.views import Views, ViewsConfig
+from sweep.tools import show_data
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v3"
 
@@ -235,6 +236,14 @@ def test_pages_as_a_film_and_as_strips(sheets: Path, tmp_path: Path) -> None:
                    - plain[row, place]).mean() for row in range(10) for place in range(9)
         ]  # fmt: skip
         assert 3 < np.mean(differing) < 80
+
+
+def test_the_verb_draws_them_beside_the_sheet(sheets: Path, tmp_path: Path) -> None:
+    list(sprites.render(RenderConfig(limit=10), str(sheets), tmp_path))
+    lines = list(show_data("sprites", ["n=5"], tmp_path, tmp_path / "out"))
+    drawn = ["sprites.png", "sprites.gif", "sprites_strips.png"]
+    assert [Path(line.strip()).name for line in lines[-3:]] == drawn
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(drawn)
 
 
 def test_a_lacking_sheet_is_named(sheets: Path, tmp_path: Path) -> None:
