@@ -136,6 +136,11 @@ def test_few_shots_train_a_copy(trained: dict[str, Path], tmp_path: Path) -> Non
     size = {lr: float((after(lr=lr)["net.encoder.joint.weight"] - own["net.encoder.joint.weight"]).norm())
             for lr in (1e-5, 1e-3)}  # fmt: skip
     assert 0 < size[1e-5] < size[1e-3] / 50
+    random = Supervised.Config(encoder={"name": "pages", "channels": 8}, factor="content", frozen=True)  # type: ignore[arg-type]
+    few.method = Supervised(random, few.spec)
+    told, was = ood.train(few, ood.Config(data=UNSEEN), 0).state_dict(), few.method.state_dict()
+    assert {name.split(".")[0] for name in was if not torch.equal(told[name], was[name])} == {"heads"}
+    few.method = subject.method
     with pytest.raises(Diverged, match=r"not finite|nan|inf"):
         after(lr=10.0, epochs=200, weight_decay=10.0)
 
@@ -164,8 +169,7 @@ def test_few_shot_options_are_searched_over_one_pretraining() -> None:
         "objectives": ["max ood/all/val/shots_1"], "evals": {"ood": {"data": UNSEEN, "shots": [1]}},
         "budget": {"trials": 4},
     }  # fmt: skip
-    said = "\n".join(Plan(build(values, "few"), None).describe())
-    assert "4 configurations x 1 seeds share 1 pretrainings" in said
+    assert Plan(build(values, "few"), None).counts() == {"configurations": 4, "pretrainings": 1, "evaluations": 4}
     with pytest.raises(ConfigError, match=r"ood/all/val/shots_5"):
         Plan(build({**values, "objectives": ["max ood/all/val/shots_5"]}, "few"), None)
 

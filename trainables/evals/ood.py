@@ -41,6 +41,7 @@ from trainables.evals._codes import Rule
 from trainables.evals._encode import encode
 from trainables.evals.base import REPORTED, Capabilities, Needs, Request, Result, Subject
 from trainables.evals.probes import chance
+from trainables.nets.isolated import ModularMethod
 from trainables.nets.quantiser import Quantiser
 
 AT_ONCE = 64  # pages that are encoded together
@@ -165,6 +166,8 @@ def train(few: Subject, cfg: Config, seed: int) -> Method:
         Diverged: its loss is not finite.
     """
     method = copy.deepcopy(few.method).requires_grad_(True).train()
+    if isinstance(method, ModularMethod):
+        method.freeze()  # again what was not trained before
     for module in method.modules():
         if isinstance(module, Quantiser):
             module.frozen = cfg.freeze_codebook
