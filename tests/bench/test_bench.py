@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benches import judged, overhead, packed, pages, pipeline, sound, step, store
+from benches import judged, overhead, packed, pages, pipeline, ranking, sound, step, store
 from benches.rows import BEGIN, END, Row, update
 
 
@@ -70,6 +70,12 @@ def test_an_epoch_of_shared_sound_beats_reading_again(what: str) -> None:
 def test_an_epoch_of_shared_pages_beats_reading_each_from_its_file() -> None:
     with pages.written(pages=200) as root:
         assert pages.compare(root)["ratio"] >= 5
+
+
+def test_ranking_in_blocks_takes_a_part_of_the_memory_of_the_whole_matrix() -> None:
+    found = ranking.compare(rows=4000, width=64)
+    assert found["ratio"] >= 2  # grows with the rows: 7 of 5,000
+    assert found["blocks GB"] <= 0.5
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from trainables.evals import _codes, _ranking
 
 @pytest.mark.parametrize("case", ["retrieval_a", "retrieval_a2"])
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("keys", [2**23, 700])
+@pytest.mark.parametrize("keys", [2**21, 700])
 def test_retrieval(case: str, old: bool, keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_ranking, "KEYS", keys)  # at once, and a few queries at a time
     g = golden(case)

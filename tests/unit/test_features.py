@@ -19,7 +19,7 @@ from trainables.core import state
 from trainables.core.config import digest, resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load, names
-from trainables.evals import base, features
+from trainables.evals import _fragments, base, features
 from trainables.evals._fragments import FragmentsConfig, gathered
 from trainables.evals.base import Features, Request
 from trainables.evals.features import CheckpointSubject, FeatureStore, read, write
@@ -296,7 +296,7 @@ def test_another_take_is_another_draw_of_the_source(tmp_path: Path) -> None:
     encoder = {"channels": 16, "content": 6, "style": 4}
     checkpoint = made({**PAGES, "method": {"name": "v3", "encoder": encoder}, "data": data}, tmp_path)
     subject = CheckpointSubject(checkpoint, None, tmp_path / "a")
-    asked = [Request("val", part="content", pool="frames", take=take) for take in range(3)]
+    asked = [_fragments.request(subject.spec, FragmentsConfig(), "val", "content", take) for take in range(3)]
     labels = [subject.features(request).labels["content"] for request in asked]
     assert len({str(one.tolist()) for one in labels}) == 3
     batches = CheckpointSubject(checkpoint, None, tmp_path / "b", batch_size=3)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-KEYS = 2**23  # queries times rows that are ranked at once: 64 MB of sortable numbers
+KEYS = 2**21  # queries times rows that are ranked at once: 16 MB of sortable numbers, and a few times as much beside
 FIXED = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.075, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 OLD = (1, 2, 5, 10, 20, 50, 75, 100, 200, 300, 400, 500, 750, 1000, 1500, 2000, 2500, 3000)
