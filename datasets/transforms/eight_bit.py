@@ -7,14 +7,22 @@ colours; `sane` leaves that out.
 
 from __future__ import annotations
 
+import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from datasets.config import ConfigError
 from datasets.transforms.base import Shape
 from datasets.transforms.color import ColorTransform
+from datasets.transforms.image import ImageTransform
 from datasets.transforms.ranged import Ranged
+
+BLOCK = 2**17  # pixels whose intermediate values stay in a processor's cache
 
 
 def to_bytes(x: Tensor) -> Tensor:
@@ -80,21 +88,37 @@ def _to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     return levels.gather(1, first.long())
 
 
-class EightBit(Ranged, ColorTransform):
+def compressed(x: np.ndarray, strength: float) -> np.ndarray:
+    """An image (H, W) or (H, W, 3) of bytes, encoded as JPEG and decoded."""
+    file = io.BytesIO()
+    Image.fromarray(x).save(file, "JPEG", quality=quality(strength))
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
+def quality(strength: float) -> int:
+    """The encoder's quality for 0 .. 100, cut to a whole number: 100 .. 2."""
+    return min(100, max(1, round(1 + 99 * (1 - int(strength) / 101))))
+
+
+class EightBit(Ranged, ImageTransform):
     """A transform of 8-bit images, with one number."""
 
     own: ClassVar[bool] = True
 
     def apply(self, x: Tensor, p: Tensor) -> Tensor:
         """Rounded to 8 bit, changed, and in [0, 1] again."""
-        return self.change(to_bytes(x), p[:, 0].to(x.device)).div_(255).to(x.dtype)
+        block = max(1, BLOCK // (x.shape[-2] * x.shape[-1])) if x.device.type == "cpu" else len(x)
+        if len(x) <= block:
+            return self.change(to_bytes(x), p[:, 0].to(x.device)).div_(255).to(x.dtype)
+        return torch.cat([self.apply(part, q) for part, q in zip(x.split(block), p.split(block), strict=True)])
 
     def change(self, x: Tensor, number: Tensor) -> Tensor:
         """Whole numbers (n, C, H, W) changed by (n,)."""
         raise NotImplementedError
 
 
-class HueShift(EightBit):
+class HueShift(EightBit, ColorTransform):
     """`hue_shift`: hue moved by -0.5 to 0.5 turns."""
 
     code = "hue_shift"
@@ -110,7 +134,7 @@ class HueShift(EightBit):
         return turn(x, number)
 
 
-class SaturationShift(EightBit):
+class SaturationShift(EightBit, ColorTransform):
     """`saturation_shift`: blended with gray by a factor of -2 to 2, sane from 0 on."""
 
     code = "saturation_shift"
@@ -123,7 +147,7 @@ class SaturationShift(EightBit):
         return saturate(x, number)
 
 
-class BrightnessShift(EightBit):
+class BrightnessShift(EightBit, ColorTransform):
     """`brightness_shift`: times a factor of -2 to 2, sane from 0 on; all black up to 0."""
 
     code = "brightness_shift"
@@ -134,3 +158,27 @@ class BrightnessShift(EightBit):
 
     def change(self, x: Tensor, number: Tensor) -> Tensor:
         return brighten(x, number)
+
+
+class Compression(EightBit):
+    """`jpeg`: encoded as JPEG and decoded again, at a strength of 0 to 100; not quite as it was at 0."""
+
+    code = "jpeg"
+    full = (0.0, 100.0)
+
+    def __init__(self, cfg: Any, shape: Shape, target: Shape) -> None:
+        super().__init__(cfg, shape, target)
+        if shape[0] not in (1, 3):
+            raise ConfigError(f"views.tx: 'jpeg' needs images with 1 or 3 channels, the data have {shape[0]}")
+
+    def apply(self, x: Tensor, p: Tensor) -> Tensor:
+        """On the host, by threads."""
+        pixels = to_bytes(x).byte().permute(0, 2, 3, 1).cpu().numpy()
+        pixels = pixels[..., 0] if x.shape[1] == 1 else pixels
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            made = list(threads.map(compressed, pixels, p[:, 0].tolist()))
+        if not made:
+            return x.clone()
+        y = torch.from_numpy(np.stack(made)).to(x.device)
+        y = y[:, None] if x.shape[1] == 1 else y.permute(0, 3, 1, 2)
+        return y.contiguous().to(x.dtype).div_(255)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from datasets.colour_labels import FACTORS, colour_labels, hsv
+from datasets.transforms.eight_bit import quality
 from datasets.transforms.load import alone
 
 FOLDER = Path(__file__).parent / "synesis"
@@ -33,3 +35,22 @@ def test_colours_of_8_bit_images(name: str, levels: int) -> None:
         y = transform.apply(x, p) * 255
         near(y.permute(0, 2, 3, 1).round(), g[f"{name}_out"][:, column], atol=levels)
         near(transform.unit(p)[0], g[f"{name}_param01"][column : column + 1], atol=1e-6)
+
+
+def test_compression() -> None:
+    g = golden("image_transforms")
+    x = torch.from_numpy(g["images"]).permute(0, 3, 1, 2).float() / 255
+    jpeg = alone("jpeg", x.shape[1:])
+    assert [quality(strength) for strength in g["jpeg_compression"]] == g["jpeg_quality"].tolist()
+    for column, strength in enumerate(g["jpeg_compression"]):
+        p = jpeg.at(float(strength), len(x))
+        near((jpeg.apply(x, p) * 255).permute(0, 2, 3, 1), g["jpeg_out"][:, column], atol=3)
+        near(jpeg.unit(p)[0], g["jpeg_param01"][column : column + 1], atol=1e-6)
+
+
+def test_colour_labels() -> None:
+    g = golden("image_hsv_labels")
+    x = torch.from_numpy(g["images"]).permute(0, 3, 1, 2)
+    assert np.array_equal(hsv(x).permute(0, 2, 3, 1), g["hsv"])
+    for made in (colour_labels(x), colour_labels(x.float() / 255)):
+        near(torch.stack([made[factor] for factor in FACTORS], 1), g["labels"][:, :3], atol=1e-9)
