@@ -17,7 +17,7 @@ from datasets.transforms.ranged import QUARTERS, Ranged
 CODES = sorted(shipped())
 IMAGES = {code for code in CODES if not issubclass(shipped()[code], SoundTransform)}
 SEMITONES = {"pitch_shift"}  # of which the quarters are even, and not of the parameter
-NEVER_NEUTRAL = {"jpeg"}  # whose identity is what changes least
+NEVER_NEUTRAL = {"jpeg", "white_noise_snr"}  # whose identity is what changes least
 RANGED = [code for code in CODES if issubclass(shipped()[code], Ranged)]
 SHAPE, SIZE, SOUND = (3, 12, 12), 10, (1, 600)
 ROUNDED = {"hue_shift": 0.025, "saturation_shift": 0.002, "brightness_shift": 0.002}  # 8 bit, of hue too
@@ -26,6 +26,8 @@ ROUNDED = {"hue_shift": 0.025, "saturation_shift": 0.002, "brightness_shift": 0.
 def make(code: str, shape: tuple[int, ...] = SHAPE, size: int = SIZE, **options: Any) -> Any:
     kind = find(code)
     if issubclass(kind, SoundTransform):
+        if kind.Config.model_fields.get("rate") and kind.Config.model_fields["rate"].default is None:
+            options = {"rate": 16_000, **options}
         return kind(parse(kind.Config, options, code), SOUND, SOUND)
     return kind(parse(kind.Config, options, code), shape, (shape[0], size, size))
 
@@ -121,9 +123,10 @@ def test_a_quarter_is_drawn_from_by_its_name(code: str) -> None:
         low, high = quarter.range
         assert p[:, 0].min() >= low and p[:, 0].max() <= high
         unit = whole.unit(p)
+        share = 1 - unit if code == "white_noise_snr" else unit
         if code not in SEMITONES:
-            assert unit.min() >= number / 4 - 1e-6 and unit.max() <= (number + 1) / 4 + 1e-6
-            assert unit.max() - unit.min() > 0.24
+            assert share.min() >= number / 4 - 1e-6 and share.max() <= (number + 1) / 4 + 1e-6
+            assert share.max() - share.min() > (0.2 if code == "reverb" else 0.24)
         own = quarter.unit(p)
         assert torch.equal(own, unit) or (own.min() < 0.02 and own.max() > 0.98)
     with pytest.raises(ConfigError, match=f"'{code}': has no range '30'; known: 25"):
