@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+from datasets import imagenet
+from datasets.base import Batch, Spec
 from datasets.colour_labels import FACTORS, colour_labels, hsv
 from datasets.transforms.eight_bit import quality
 from datasets.transforms.load import alone
 from datasets.transforms.ranged import QUARTERS
 from datasets.transforms.sound_factors import aligned, noisy, shifted
+from datasets.views import Views, ViewsConfig
 
 FOLDER = Path(__file__).parent / "synesis"
 
@@ -102,3 +106,20 @@ def test_colour_labels() -> None:
     assert np.array_equal(hsv(x).permute(0, 2, 3, 1), g["hsv"])
     for made in (colour_labels(x), colour_labels(x.float() / 255)):
         near(torch.stack([made[factor] for factor in FACTORS], 1), g["labels"][:, :3], atol=1e-9)
+
+
+def test_splits_of_imagenet() -> None:
+    g = golden("image_split_subset")
+    parts = imagenet._split(g["classes"], 0.1, 42)
+    for part, rows in parts.items():
+        assert np.array_equal(rows, g[f"{part}_idx"])
+        assert np.array_equal(imagenet._subset(len(rows), 0.5, 42), g[f"{part}_subset"])
+
+
+def test_preparation_of_photographs() -> None:
+    g = golden("image_preprocess")
+    made = np.stack([imagenet.prepared(Image.fromarray(image), 16, 12) for image in g["images"]])
+    near(made.transpose(0, 2, 3, 1), g["cropped"], atol=1)
+    views = Views(ViewsConfig(normalize="imagenet"), Spec((3, 12, 12)))
+    cropped = torch.from_numpy(g["cropped"]).permute(0, 3, 1, 2).float() / 255
+    near(views.clean(Batch([cropped], torch.arange(2))).views[0], g["tensor"], atol=1e-6)
