@@ -31,6 +31,7 @@ DISTANCE = MICROPHONE[1] - SOURCE[1]
 SABINE = 24 * math.log(10) / SPEED
 SHORTEST = SABINE * VOLUME / SURFACE  # seconds; walls that reflect nothing
 TRIES, ORDER, RAYS, RADIUS, LEAST = 5, 4, 10_000, 0.5, 1e-5
+BLOCK = 2**21  # samples that are convolved at once
 
 
 class ReverbOptions(RateOptions):
@@ -69,14 +70,16 @@ class Reverb(SoundFactor):
 
     def apply(self, x: Tensor, p: Tensor) -> Tensor:
         """Convolved with each item's response, and as long as it was."""
-        rows = (p[:, 0] > 0).nonzero()[:, 0]
-        if len(rows) == 0:
-            return x.clone()
-        response = (self._room if self.cfg.engine == "room" else self._decay)(p[rows], x.shape[-1])
-        here = rows.to(x.device)
-        size = 1 << (2 * x.shape[-1] - 1).bit_length()
-        spectra = torch.fft.rfft(x.index_select(0, here), size) * torch.fft.rfft(response.to(x), size)[:, None]
-        return x.index_copy(0, here, torch.fft.irfft(spectra, size)[..., : x.shape[-1]])
+        y, samples = x.clone(), x.shape[-1]
+        size = 1 << (2 * samples - 1).bit_length()
+        every, block = (p[:, 0] > 0).nonzero()[:, 0], max(1, BLOCK // (x.shape[1] * samples))
+        for first in range(0, len(every), block):
+            rows = every[first : first + block]
+            response = (self._room if self.cfg.engine == "room" else self._decay)(p[rows], samples)
+            here = rows.to(x.device)
+            spectra = torch.fft.rfft(x[here], size) * torch.fft.rfft(response.to(x), size)[:, None]
+            y[here] = torch.fft.irfft(spectra, size)[..., :samples]
+        return y
 
     def at(self, strength: float, n: int) -> Tensor:
         """Seconds, 0 or as many as the room can have.
