@@ -14,7 +14,6 @@ import hashlib
 import os
 import re
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
@@ -25,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets import rotations
+from datasets._decoded import Decoded
 from datasets._draws import below, salt_of
 from datasets._progress import Progress, in_threads
 from datasets.base import Batch, DataError, Spec
@@ -226,48 +226,19 @@ class Images(Protocol):
         ...
 
 
-class Files:
-    """Images that are decoded when they are asked for, by as many threads as PyTorch has, or beforehand."""
+class Files(Decoded):
+    """Images that are decoded when they are asked for, or before."""
 
     def __init__(self, root: Path, listing: Listing, entry: Entry, size: int) -> None:
         """`entry`: of `indexed`."""
-        self._folders = [root / name for name in listing.objects]
-        self._offsets, self._view = np.asarray(entry.arrays["offsets"]), np.asarray(entry.arrays["view"])
-        self._size = size
-        self._pool: ThreadPoolExecutor | None = None
-        self._ahead: tuple[np.ndarray, np.ndarray, list[Future[None]]] | None = None
+        folders = [root / name for name in listing.objects]
+        offsets, view = np.asarray(entry.arrays["offsets"]), np.asarray(entry.arrays["view"])
 
-    def prefetch(self, rows: np.ndarray) -> None:
-        """Begin to decode what will be asked for next; it takes the place of what was begun before."""
-        if self._ahead is not None:
-            for future in self._ahead[2]:
-                future.cancel()
-        self._ahead = rows, *self._submit(rows)
+        def read(row: int) -> np.ndarray:
+            owner = int(np.searchsorted(offsets, row, "right")) - 1
+            return read_image(folders[owner] / f"image_{view[row]}.jpg", size)
 
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """(B, 3, S, S) uint8.
-
-        Raises:
-            DataError: an image is missing or damaged.
-        """
-        if self._ahead is None or not np.array_equal(self._ahead[0], rows):
-            self.prefetch(rows)
-        assert self._ahead is not None
-        (_, x, futures), self._ahead = self._ahead, None
-        for future in futures:
-            future.result()
-        return x
-
-    def _submit(self, rows: np.ndarray) -> tuple[np.ndarray, list[Future[None]]]:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(torch.get_num_threads(), "bench3die")
-        x = np.empty((len(rows), 3, self._size, self._size), np.uint8)
-
-        def read(place: int, row: int, owner: int) -> None:
-            x[place] = read_image(self._folders[owner] / f"image_{self._view[row]}.jpg", self._size)
-
-        owners = np.searchsorted(self._offsets, rows, "right") - 1
-        return x, [self._pool.submit(read, *one) for one in zip(range(len(rows)), rows, owners, strict=True)]
+        super().__init__("bench3die", read, size)
 
 
 class Renders:

@@ -108,7 +108,7 @@ class Views:
         if not self.image and (cfg.size is not None or cfg.center_crop):
             raise ConfigError(f"views: size and center_crop need images (C, H, W), the data have items of {spec.shape}")
         self.loaded, self.target = _sizes(cfg, spec.shape) if self.image else (spec.shape, spec.shape)
-        self.stages: list[Stage] = build(cfg.tx, cfg.options, self.loaded, self.target)
+        self.stages: list[Stage] = build(cfg.tx, cfg.options, self.loaded, self.target, spec.rate)
         out = self.stages[-1].transform.out_shape if self.stages else self.loaded
         if not self.image:
             self.target = out
@@ -118,7 +118,7 @@ class Views:
             )
         self.transforms: dict[str, Transform] = {}
         for stage in self.stages:
-            self.transforms[stage.transform.code] = stage.transform
+            self.transforms[stage.code] = stage.transform
             self.transforms.update({code: reader for code, (reader, _) in stage.reported.items()})
         self.spec = self._spec(spec)
         self.auxiliary = AuxiliaryView(wanted, cfg.tx, cfg.options, self.loaded, self.target) if wanted else None
@@ -189,7 +189,7 @@ class Views:
         Raises:
             ConfigError: there is no such transform, it cannot work on these items, or has no such strength.
         """
-        transform = self.transforms.get(code) or alone(code, self.target)
+        transform = self.transforms.get(code) or alone(code, self.target, self.spec.rate)
         batch = _repeat(batch, repeat)
         p = transform.sample(len(batch), rng) if strength is None else transform.at(strength, len(batch))
         x = self._load(batch.views[0])

@@ -20,7 +20,7 @@ from datasets.config import Config, ConfigError, near, parse, public_names
 from sweep.space import OPTION, Dimension, check_point, in_order, setting
 from trainables.core.load import load, names
 
-METRIC = re.compile(r"^[\w.-]+/[\w.-]+/(train|val|test)/[\w.-]+$")
+METRIC = re.compile(r"^[\w.-]+/[\w.-]+/(train|val|test)/[\w.@-]+$")
 SECTIONS = ("method", "data", "views", "train", "init")  # of one pretraining's configuration
 
 

@@ -43,6 +43,7 @@ class Transform(ABC):
         fits: whether it brings items to the size at which the stack is to end.
         cuts: whether it does so with the data's own pixels, which are then not resized before the stack.
         reposes: whether it turns or mirrors what is seen, so that poses the data know of do not hold of it.
+        factor: the label of the data that it moves, "" where it moves none.
 
     Attributes:
         dims: width k of its parameters. The first is its strength, and the last its mask where `masked`.
@@ -58,6 +59,7 @@ class Transform(ABC):
     fits: ClassVar[bool] = False
     cuts: ClassVar[bool] = False
     reposes: ClassVar[bool] = False
+    factor: ClassVar[str] = ""
     dims: int = 1
     kind: Kind = "continuous"
     masked: bool = False

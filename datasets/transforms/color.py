@@ -148,6 +148,7 @@ class Brightness(ColorTransform):
     """`bri`: brightness, one component of the jitter alone; parameters (value, mask), unit over the value's range."""
 
     code = "bri"
+    factor = "brightness"
     Config = ComponentOptions
     dims = 2
     masked = True
@@ -176,6 +177,7 @@ class Contrast(Brightness):
     """`con`: contrast."""
 
     code = "con"
+    factor = ""
     component = 1
 
 
@@ -183,6 +185,7 @@ class Saturation(Brightness):
     """`sat`: saturation."""
 
     code = "sat"
+    factor = "saturation"
     component = 2
 
 
@@ -190,6 +193,7 @@ class Hue(Brightness):
     """`hue`: hue shift in turns."""
 
     code = "hue"
+    factor = "hue"
     Config = HueOptions
     component = 3
     identity = (0.0, 0.0)

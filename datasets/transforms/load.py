@@ -16,6 +16,7 @@ from datasets import transforms
 from datasets.config import Config, ConfigError, near, parse
 from datasets.transforms.base import Shape, Transform
 from datasets.transforms.color import COMPONENTS, Jitter
+from datasets.transforms.ranged import Ranged
 
 COLOR = (Jitter.code, *COMPONENTS)  # one jitter, whichever of these a stack names
 
@@ -33,11 +34,21 @@ def shipped() -> dict[str, type[Transform]]:
 
 
 def find(code: str) -> type[Transform]:
-    """The class of a code, or of a dotted name such as "mylab.transforms.Foo".
+    """The class of a code, or of a dotted name such as "mylab.transforms.Foo"; either may name a range, "hue_shift@25".
 
     Raises:
-        ConfigError: there is none, with the near matches.
+        ConfigError: there is none, with the near matches, or it has no such range.
     """
+    code, named, part = code.partition("@")
+    kind = _class(code)
+    if named:
+        if not issubclass(kind, Ranged):
+            raise ConfigError(f"'{code}@{part}': '{code}' has no ranges; leave '@{part}' out")
+        kind.part(part)
+    return kind
+
+
+def _class(code: str) -> type[Transform]:
     if "." not in code:
         if code not in shipped():
             raise ConfigError(f"'{code}': no such transform{near(code, set(shipped()))}")
@@ -66,7 +77,26 @@ def complete(codes: tuple[str, ...], options: dict[str, dict[str, Any]]) -> dict
             raise ConfigError(f"'{code}' is a part of 'jit', which is in the stack; set the options of 'jit'")
         if code not in allowed:
             raise ConfigError(f"'{code}' is not in the stack{near(code, allowed)}")
-    return {code: parse(find(code).Config, options.get(code, {}), code).dump() for code in codes if code in allowed}
+    return {code: _options(code, options.get(code, {})).dump() for code in codes if code in allowed}
+
+
+def _options(code: str, values: dict[str, Any]) -> Any:
+    """The configuration of a code, whose range may stand in its name.
+
+    Raises:
+        ConfigError: wrong options, or they name another range.
+    """
+    kind, part = find(code), code.partition("@")[2]
+    if part and str(values.get("range", part)) != part:
+        raise ConfigError(f"'{code}' names its range; leave 'range' out of its options (got {values['range']!r})")
+    return parse(kind.Config, {**values, "range": part} if part else values, code)
+
+
+def _made(code: str, cfg: Any, shape: Shape, target: Shape, rate: int | None) -> Transform:
+    """The transform; one of sound that asks for a sample rate, and was not told one, gets that of the data."""
+    if getattr(cfg, "rate", 0) is None:
+        cfg = cfg.model_copy(update={"rate": rate})
+    return find(code)(cfg, shape, target)
 
 
 @dataclass(frozen=True)
@@ -74,10 +104,12 @@ class Stage:
     """One step of a stack.
 
     Attributes:
+        code: as the stack names it.
         transform: what is drawn and applied.
         reported: code -> the transform that reads the parameter, and its columns among those of `transform`.
     """
 
+    code: str
     transform: Transform
     reported: dict[str, tuple[Transform, list[int]]]
 
@@ -90,13 +122,18 @@ class Stage:
         return {code: reader.unit(p[:, columns]) for code, (reader, columns) in self.reported.items()}
 
 
-def build(codes: tuple[str, ...], options: dict[str, dict[str, Any]], shape: Shape, target: Shape) -> list[Stage]:
+def build(
+    codes: tuple[str, ...], options: dict[str, dict[str, Any]], shape: Shape, target: Shape, rate: int | None = None
+) -> list[Stage]:
     """The steps of a stack for items of `shape`, in the given order; all colour codes become one jitter at the first.
+
+    Args:
+        rate: of the data in Hz, if they are sound.
 
     Raises:
         ConfigError: a transform cannot work on these items.
     """
-    configs: dict[str, Any] = {code: parse(find(code).Config, values, code) for code, values in options.items()}
+    configs: dict[str, Any] = {code: _options(code, values) for code, values in options.items()}
     stages: list[Stage] = []
     for code in codes:
         if code in COLOR:
@@ -104,28 +141,31 @@ def build(codes: tuple[str, ...], options: dict[str, dict[str, Any]], shape: Sha
                 continue
             stages.append(_jitter(configs, shape, target))
         else:
-            stages.append(_single(code, configs[code], shape, target))
+            stages.append(_single(code, configs[code], shape, target, rate))
         shape = stages[-1].transform.out_shape
     return stages
 
 
-def alone(code: str, shape: Shape) -> Transform:
+def alone(code: str, shape: Shape, rate: int | None = None) -> Transform:
     """A transform with its defaults for items of `shape` that keep their size, such as one that no training used.
+
+    Args:
+        code: of it; "hue_shift@25" draws from the first quarter of its range.
+        rate: of the data in Hz, if they are sound.
 
     Raises:
         ConfigError: no such transform, or it cannot work on these items.
     """
-    kind = find(code)
     try:
-        return kind(parse(kind.Config, {}, code), shape, shape)
+        return _made(code, _options(code, {}), shape, shape, rate)
     except ConfigError as error:
         raise ConfigError(str(error).removeprefix("views.tx: ")) from None  # it is named elsewhere
 
 
-def _single(code: str, cfg: Config, shape: Shape, target: Shape) -> Stage:
-    transform = find(code)(cfg, shape, target)
+def _single(code: str, cfg: Config, shape: Shape, target: Shape, rate: int | None) -> Stage:
+    transform = _made(code, cfg, shape, target, rate)
     reported = {code: (transform, list(range(transform.dims)))} if transform.usable else {}
-    return Stage(transform, reported)
+    return Stage(code, transform, reported)
 
 
 def _jitter(configs: dict[str, Any], shape: Shape, target: Shape) -> Stage:
@@ -133,4 +173,4 @@ def _jitter(configs: dict[str, Any], shape: Shape, target: Shape) -> Stage:
         jitter = Jitter(configs[Jitter.code], shape, target)
     else:
         jitter = Jitter.of({code: configs[code] for code in COMPONENTS if code in configs}, shape, target)
-    return Stage(jitter, {code: (part, jitter.columns(part)) for code, part in jitter.components.items()})
+    return Stage(jitter.code, jitter, {code: (part, jitter.columns(part)) for code, part in jitter.components.items()})

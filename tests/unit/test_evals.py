@@ -406,6 +406,10 @@ def test_needs_are_checked() -> None:
     with pytest.raises(ConfigError, match="'res' has no parameter to be read"):
         base.check(transform_parameter, transform_parameter.Config(transforms=("res",)), bare, Grid.parts, {})
     named = base.check(transform_parameter, transform_parameter.Config(transforms=("rot",)), bare, Grid.parts, {})
+    quarter = transform_parameter.Config(transforms=("hue_shift@25",))
+    assert "all/val/hue_shift@25_r2" in base.check(transform_parameter, quarter, bare, Grid.parts, {})
+    pitch, sound = transform_parameter.Config(transforms=("pitch_shift",)), Spec((1, 4000), rate=16_000)
+    assert "all/val/pitch_shift_r2" in base.check(transform_parameter, pitch, sound, Grid.parts, {})
     assert "all/val/rot_r2" in named, "any encoder is asked about any transform"
 
 

@@ -184,7 +184,7 @@ def test_objectives_that_are_refused(text: str, reason: str) -> None:
 
 
 def test_an_objective_may_name_any_part_and_a_train_value_of_an_evaluation() -> None:
-    metrics = ["max linear/group/val/top1", "min linear/all/train/top1"]
+    metrics = ["max linear/group/val/top1", "min linear/all/train/top1", "max linear/all/val/top1_hue_shift@25"]
     assert [objective.metric for objective in sweep(objectives=metrics).objectives] == [m[4:] for m in metrics]
 
 

@@ -126,6 +126,15 @@ def test_one_transform_alone(code: str) -> None:
     assert out.units[code].shape == (1, 18, 1)
 
 
+def test_a_part_of_the_range_alone() -> None:
+    v = views(tx=("hue_shift@75",))
+    inside, outside, whole = (v.only(batch(), code, rng()) for code in ("hue_shift@75", "hue_shift@25", "hue_shift"))
+    assert inside.params["hue_shift@75"].min() >= 0 and inside.params["hue_shift@75"].max() <= 0.25
+    assert outside.params["hue_shift@25"].max() <= -0.25
+    assert whole.params["hue_shift"].max() > 0.25
+    assert v.spec.kinds["hue_shift@75"] == "continuous" and set(v(batch(), rng()).params) == {"hue_shift@75"}
+
+
 def test_one_transform_with_a_strength() -> None:
     v = views(tx=("sca", "rot"))
     quarter = v.only(batch(), "rot", rng(), strength=90.0)

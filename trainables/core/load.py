@@ -21,7 +21,8 @@ PACKAGE: dict[Kind, str] = {
 NOT_A_NAME: dict[Kind, set[str]] = {
     "method": set(),
     "dataset": {
-        *("atomic", "auxiliary", "base", "channels", "config", "files", "memory", "patience", "rotations", "views"),
+        *("atomic", "auxiliary", "base", "channels", "colour_labels", "config", "files", "memory", "patience"),
+        *("rotations", "views"),
     },
     "evaluation": {"base", "features", "probes"},
     "space": set(),

@@ -141,7 +141,7 @@ def names(cfg: ClassConfig, spec: Spec, parts: Mapping[str, int], capabilities: 
     """
     for code in cfg.transformed:
         if code not in spec.params:
-            alone(code, spec.shape)
+            alone(code, spec.shape, spec.rate)
     check_frames(cfg.pool, cfg.draws, capabilities)
     if cfg.subsets > 1 and cfg.per_class is None:
         raise ConfigError("subsets: are of per_class train items; set it too")

@@ -128,7 +128,7 @@ def edits(subject: Subject, cfg: Config, code: str, split: Split, z: Tensor) -> 
 
 
 def _kind(code: str, spec: Spec) -> Kind:
-    return spec.kinds.get(code) or alone(code, spec.shape).coding
+    return spec.kinds.get(code) or alone(code, spec.shape, spec.rate).coding
 
 
 def _on(method: Any, act: Any, z: Tensor, argument: Any, code: str) -> Tensor:

@@ -118,7 +118,7 @@ def _check_noise(cfg: Config, spec: Spec) -> None:
         if cfg.strengths is not None:
             raise ConfigError("strengths: are of a noise; set it too")
         return
-    noise = alone(cfg.noise, spec.shape)
+    noise = alone(cfg.noise, spec.shape, spec.rate)
     if cfg.strengths is None and cfg.noise not in STRENGTHS:
         raise ConfigError(f"strengths: '{cfg.noise}' has none of its own; name them")
     for strength in _strengths(cfg):

@@ -62,7 +62,7 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     if len(spec.shape) != 3:
         raise ConfigError(f"decodes images (C, H, W), the data have items of {spec.shape}")
     if cfg.transform is not None and cfg.transform not in spec.params:
-        alone(cfg.transform, spec.shape)
+        alone(cfg.transform, spec.shape, spec.rate)
     return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in METRICS]
 
 

@@ -77,7 +77,7 @@ def kinds(cfg: Config, spec: Spec) -> dict[str, Kind]:
     found = {code: kind for code, kind in spec.kinds.items() if "*" in cfg.transforms or code in cfg.transforms}
     for code in cfg.transforms:
         if code != "*" and code not in found:
-            transform = alone(code, spec.shape)
+            transform = alone(code, spec.shape, spec.rate)
             if not transform.usable:
                 raise ConfigError(f"transforms: '{code}' has no parameter to be read")
             found[code] = transform.coding
