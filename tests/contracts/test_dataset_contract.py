@@ -79,6 +79,7 @@ def test_the_spec_is_true(sources: dict[str, Source]) -> None:
             assert low <= view.min() < view.max() <= high, split
         assert set(batch.labels) == set(spec.labels)
         assert set(spec.frames) <= set(spec.labels)
+        assert all(spec.labels[tag] == 2 for tag in spec.tags) and len(set(spec.tags)) == len(spec.tags)
         assert {name: value.shape for name, value in batch.labels.items()} == {
             name: (count, spec.labels_of(name)) if name in spec.frames else (count,) for name in spec.labels
         }
@@ -103,7 +104,7 @@ def test_labels_are_what_the_spec_says(sources: dict[str, Source]) -> None:
 
 def test_all_splits_promise_the_same(sources: dict[str, Source]) -> None:
     def promise(spec: Spec) -> tuple[Any, ...]:
-        per = spec.frames, spec.fragments
+        per = spec.frames, spec.fragments, spec.tags
         return spec.shape, spec.labels, spec.params, spec.views, spec.rate, spec.kinds, spec.relations, per
 
     assert len({repr(promise(source.spec)) for source in sources.values()}) == 1
