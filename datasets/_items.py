@@ -78,7 +78,7 @@ def itemised(tracks: Pieces, length: int, extra: bool = False) -> tuple[Pieces, 
 
 
 def repeated(x: Tensor, counts: Tensor) -> Tensor:
-    """x (B, ..., T) of which `counts` (B,) samples are there: the shorter ones behind repetitions of their beginning."""
+    """x (B, ..., T) of which `counts` (B,) samples are there, shorter ones behind repeats of their beginning."""
     length = x.shape[-1]
     rows = ((counts < length) & (counts > 0)).nonzero()[:, 0]
     if len(rows) == 0:
