@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import tarfile
@@ -11,15 +12,19 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import IO
+from urllib.parse import quote
 
 from datasets._progress import Progress
 from datasets.atomic import replacing
 from datasets.base import DataError
 
 CHUNK = 2**20
+AT_ONCE = 8  # small files of a repository
+API, RAW = "https://api.github.com", "https://raw.githubusercontent.com"
 TIMEOUT = 60  # seconds without a byte
 
 
@@ -27,7 +32,7 @@ def downloaded(url: str, path: Path, checksum: str = "") -> None:
     """The content of `url` at `path`. What an interrupted attempt left beside it is gone on with.
 
     Args:
-        checksum: MD5 (32 hex digits) or SHA-256 (64) of the content; "" = only its length is checked.
+        checksum: MD5 (32 hex digits), SHA-256 (64) or git's (40) of the content; "" = only its length is checked.
 
     Raises:
         OSError: the address cannot be read, or ends early; the path not written.
@@ -49,8 +54,10 @@ def downloaded(url: str, path: Path, checksum: str = "") -> None:
 
 
 def checksum_of(path: Path, like: str) -> str:
-    """MD5 or SHA-256 of a file, whichever has as many hex digits as `like`."""
+    """MD5, SHA-256 or git's checksum of a file, whichever has as many hex digits as `like`."""
     digest = hashlib.md5(usedforsecurity=False) if len(like) == 32 else hashlib.sha256()
+    if len(like) == 40:
+        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(CHUNK):
             digest.update(block)
@@ -124,6 +131,30 @@ def unpacked(url: str | Sequence[str], folder: Path, strip: int = 0, checksum: s
         ) from None
     finally:
         archive.unlink(missing_ok=True)
+
+
+def github(repository: str, folder: Path, suffixes: tuple[str, ...]) -> None:
+    """The files of a repository on GitHub ("owner/name") whose names end so, in `folder`, those not there yet.
+
+    Raises:
+        OSError, DataError: as of `downloaded`.
+    """
+    with urllib.request.urlopen(f"{API}/repos/{repository}/git/trees/HEAD?recursive=1", timeout=TIMEOUT) as answer:
+        tree = json.load(answer)
+    files = [(PurePosixPath(one["path"]), one["sha"]) for one in tree["tree"] if one["type"] == "blob"]
+    files = [(path, checksum) for path, checksum in files if path.name.endswith(suffixes) and ".." not in path.parts]
+    if tree.get("truncated") or not files:
+        raise DataError(f"{repository}: GitHub does not list its files; clone it to {folder}")
+    progress = Progress(f"{repository}: fetching file", len(files))
+
+    def fetch(file: tuple[PurePosixPath, str]) -> None:
+        path, checksum = file
+        if not (folder / path).exists():
+            downloaded(f"{RAW}/{repository}/HEAD/{quote(str(path))}", folder / path, checksum)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(fetch, files):
+            progress.add()
 
 
 def _joined(pieces: Sequence[Path]) -> Path:

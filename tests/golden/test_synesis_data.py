@@ -10,7 +10,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from datasets import _sound
+from datasets import _sound, _tracks
 from datasets._items import Items, itemised, repeated
 from datasets._sound import SCALE, Pieces, joined
 from datasets.base import Spec
@@ -132,3 +132,18 @@ def test_cuts_leave_no_sample_out() -> None:
     assert cut.count.tolist() == [1, 7, 8, 8, 1, 8, 8, 8, 8, 8, 8, 1] and places[:, 1].max() == 3
     assert np.array_equal(np.concatenate([cut.flat[b : b + c] for b, c in zip(cut.begin, cut.count, strict=True)]),
                           tracks.flat[: tracks.count.sum()])  # fmt: skip
+
+
+# -- label maps -------------------------------------------------------------------------------------------------------
+
+
+def test_notes_and_tempi_as_classes() -> None:
+    g = golden("label_maps")
+    assert [_tracks.midi(str(name)) for name in g["note_names"]] == g["midi"].tolist()
+    found = [_tracks.tempo_class(float(tempo)) for tempo in g["tempo"]]
+    assert [-1 if one is None else one for one in found] == g["tempo_kept"].tolist()
+    hot = np.zeros((len(found), _tracks.TEMPI), np.int8)
+    for row, one in enumerate(found):
+        if one is not None:
+            hot[row, one] = 1
+    assert np.array_equal(hot, g["onehot"])

@@ -5,64 +5,19 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
-import threading
 import zipfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from servers import Server, server  # noqa: F401 - a fixture
 
 from datasets._download import checksum_of, downloaded, unpacked
 from datasets.base import DataError
 
-
-class Server:
-    """Serves `files`; `cut` bytes are sent at most of an answer, without ranges where `ranges` is False."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.cut, self.ranges = 10**9, True
-        self.asked: list[tuple[str, str]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                wanted = self.headers.get("Range") or ""
-                outer.asked.append((self.path, wanted))
-                content = outer.files.get(self.path.partition("?")[0])
-                begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and outer.ranges else 0
-                if content is None or (begin and begin >= len(content)):
-                    self.send_error(404 if content is None else 416)
-                    return
-                self.send_response(206 if begin else 200)
-                self.send_header("Content-Length", str(len(content) - begin))
-                self.end_headers()
-                self.wfile.write(content[begin:][: outer.cut])
-
-            def log_message(self, *arguments: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-    thread = threading.Thread(target=made.http.serve_forever)
-    thread.start()
-    yield made
-    made.http.shutdown()
-    thread.join()
-    made.http.server_close()
-
-
 CONTENT = bytes(range(256)) * 20
 
 
-def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path) -> None:  # noqa: F811
     server.files["/a.bin"], server.cut = CONTENT, 2000
     path = tmp_path / "new" / "a.bin"
     for had in (2000, 4000):
@@ -75,7 +30,7 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_what_cannot_be_gone_on_with_is_fetched_again(server: Server, tmp_path: Path, ranges: bool) -> None:
+def test_what_cannot_be_gone_on_with_is_fetched_again(server: Server, tmp_path: Path, ranges: bool) -> None:  # noqa: F811
     """The server knows no ranges; or what is there is longer than the file now is."""
     server.files["/a.bin"], server.ranges = CONTENT, ranges
     (tmp_path / ".a.bin.part").write_bytes(b"x" * (6000 if ranges else 100))
@@ -83,7 +38,7 @@ def test_what_cannot_be_gone_on_with_is_fetched_again(server: Server, tmp_path: 
     assert (tmp_path / "a.bin").read_bytes() == CONTENT
 
 
-def test_another_content_is_refused(server: Server, tmp_path: Path) -> None:
+def test_another_content_is_refused(server: Server, tmp_path: Path) -> None:  # noqa: F811
     server.files["/a.bin"] = CONTENT
     with pytest.raises(DataError, match=r"a\.bin: is not the file it should be .*fetch it again"):
         downloaded(f"{server.url}/a.bin", tmp_path / "a.bin", "0" * 32)
@@ -92,7 +47,7 @@ def test_another_content_is_refused(server: Server, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "what is wrong is not gone on with"
 
 
-def test_two_processes_do_not_write_one_file(server: Server, tmp_path: Path) -> None:
+def test_two_processes_do_not_write_one_file(server: Server, tmp_path: Path) -> None:  # noqa: F811
     server.files["/a.bin"] = CONTENT
     with (tmp_path / ".a.bin.part").open("wb") as other:
         other.write(b"some")
@@ -103,7 +58,7 @@ def test_two_processes_do_not_write_one_file(server: Server, tmp_path: Path) -> 
     assert (tmp_path / ".a.bin.part").read_bytes() == b"some" and server.asked == []
 
 
-def test_an_archive_in_pieces(server: Server, tmp_path: Path) -> None:
+def test_an_archive_in_pieces(server: Server, tmp_path: Path) -> None:  # noqa: F811
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as packed:
         packed.writestr("0/a.mp3", b"sound" * 300)
@@ -122,7 +77,7 @@ def test_an_archive_in_pieces(server: Server, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["mp3"]
 
 
-def test_an_archive_is_checked_and_its_address_may_have_options(server: Server, tmp_path: Path) -> None:
+def test_an_archive_is_checked_and_its_address_may_have_options(server: Server, tmp_path: Path) -> None:  # noqa: F811
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as packed:
         packed.writestr("set/a.txt", b"text")
