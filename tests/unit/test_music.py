@@ -349,7 +349,8 @@ def test_magnatagatune_is_fetched(
         server.files[f"/{name}"] = (folder / name).read_bytes()
     monkeypatch.setattr(magnatagatune, "URL", server.url)
     monkeypatch.setattr(magnatagatune, "SPLIT_URL", server.url)
-    magnatagatune.fetch(magnatagatune.Config(), tmp_path)
+    lines = list(show_data("magnatagatune", [], tmp_path, tmp_path))
+    assert "  items (1, 48000), labels {'object': 0} and 3 tags, parameters none" in lines
     ours, theirs = every(magnatagatune, tmp_path)["val"], every(magnatagatune, data)["val"]
     assert torch.equal(whole(ours)[0], whole(theirs)[0]) and ours.spec == theirs.spec
 
