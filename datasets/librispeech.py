@@ -103,7 +103,7 @@ class Config(config.Config):
 
     @model_validator(mode="after")
     def _whole(self) -> Config:
-        if self.phones == "end" and self.items == "crops":
+        if self.phones == "end" and self.items != "utterances":
             raise ConfigError("phones: 'end' is of whole utterances; set items: utterances")
         if self.rate != RATE and self.items != "pieces":
             raise ConfigError(f"rate: {self.items} are at {RATE:,} Hz; set items: pieces")

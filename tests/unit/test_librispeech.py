@@ -96,8 +96,9 @@ def test_whole_utterances_are_padded_and_so_are_their_phones(tmp_path: Path) -> 
     late = whole(librispeech.open(librispeech.Config(items="utterances", phones="end"), tmp_path, "test"))[1]["phone"]
     frames = [143, 144, 145]  # that are full
     assert late.eq(7).sum(1).tolist() == [130] * 3 and late.eq(7).int().argmax(1).tolist() == [n - 130 for n in frames]
-    with pytest.raises(ConfigError, match="'end' is of whole utterances; set items: utterances"):
-        parse(librispeech.Config, {"phones": "end"}, "data")
+    for items in ("crops", "pieces"):
+        with pytest.raises(ConfigError, match="'end' is of whole utterances; set items: utterances"):
+            parse(librispeech.Config, {"phones": "end", "items": items}, "data")
     padded = librispeech.open(librispeech.Config(short="pad", limit=100), tmp_path, "train")
     skipped = librispeech.open(librispeech.Config(), tmp_path, "train")
     assert len(padded) > len(skipped)
