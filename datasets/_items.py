@@ -11,6 +11,7 @@ arXiv 2505.06224.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -57,8 +58,7 @@ class Items(Sounds):
         """The items at `index` (B,); `rng` is not used."""
         batch = super().fetch(index, rng)
         if self.padding == "repeat":
-            counts = torch.from_numpy(self._sound.count[index.numpy()])
-            batch.views = [repeated(view, counts) for view in batch.views]
+            repeated(batch.views[0], self._sound.count[index.numpy()].tolist())
         return batch
 
 
@@ -77,18 +77,12 @@ def itemised(tracks: Pieces, length: int, extra: bool = False) -> tuple[Pieces, 
     return cut, np.stack([owner, number], 1)
 
 
-def repeated(x: Tensor, counts: Tensor) -> Tensor:
-    """x (B, ..., T) of which `counts` (B,) samples are there, shorter ones behind repeats of their beginning."""
+def repeated(x: Tensor, counts: Sequence[int]) -> Tensor:
+    """In place, of x (B, ..., T): rows of which fewer samples are there move behind repeats of their beginning."""
     length = x.shape[-1]
-    rows = ((counts < length) & (counts > 0)).nonzero()[:, 0]
-    if len(rows) == 0:
-        return x
-    count = counts[rows, None]
-    head = torch.minimum(length - count, count)  # the beginning that is repeated
-    before = -(-(length - count) // head) * head
-    place = torch.arange(length)[None]
-    source = torch.where(place < before, place % head, place - before)
-    source = source.view(len(rows), *[1] * (x.ndim - 2), length).expand_as(x[rows])
-    found = x.clone()
-    found[rows] = x[rows].gather(-1, source)
-    return found
+    for row, count in zip(x, counts, strict=True):
+        if 0 < count < length:
+            head = min(length - count, count)  # the beginning that is repeated
+            times = -(-(length - count) // head)
+            row.copy_(torch.cat([row[..., :head]] * times + [row[..., :count]], -1)[..., :length])
+    return x

@@ -87,7 +87,7 @@ def test_what_is_left_of_a_track(padding: str) -> None:
 )
 def test_a_beginning_is_repeated_before_what_is_left(there: list[int], length: int, expected: list[int]) -> None:
     x = torch.tensor([[*there, *[0] * (length - len(there))]])
-    assert repeated(x[:, None], torch.tensor([len(there)]))[0, 0].tolist() == expected
+    assert repeated(x[:, None], [len(there)])[0, 0].tolist() == expected
 
 
 # -- views ------------------------------------------------------------------------------------------------------------
