@@ -50,15 +50,17 @@ class Items(Sounds):
         self.places = places[kept]
         self.owner = self.places[:, 0]
         self.padding = padding
-        named = {name: np.asarray(value)[self.owner] for name, value in labels.items()}
-        named["object"] = self.owner.astype(np.float32)
-        super().__init__(cut.take(kept), replace(spec, labels={**spec.labels, "object": 0}), named, affine=affine)
+        self._of_tracks = {name: torch.from_numpy(np.asarray(value)) for name, value in labels.items()}
+        super().__init__(cut.take(kept), replace(spec, labels={**spec.labels, "object": 0}), {}, affine=affine)
 
     def fetch(self, index: Tensor, rng: torch.Generator) -> Batch:
         """The items at `index` (B,); `rng` is not used."""
         batch = super().fetch(index, rng)
         if self.padding == "repeat":
             repeated(batch.views[0], self._sound.count[index.numpy()].tolist())
+        track = torch.from_numpy(self.owner[index.numpy()])
+        batch.labels = {name: value[track] for name, value in self._of_tracks.items()}
+        batch.labels["object"] = track.float()
         return batch
 
 
