@@ -28,6 +28,7 @@ VERSION = 1
 RATE = 16_000
 FRAME = 160  # samples of a frame of labels, 10 ms
 SCALE = 32768  # of int16
+LOOSE = 0.2  # seconds by which the header of an MP3 may be wrong
 
 
 def read(path: Path, rate: int = RATE) -> Tensor:
@@ -106,20 +107,25 @@ def _reason(path: Path, error: Exception) -> str:
     return f"damaged ({' '.join(said.split())[:120]}); fetch it again"
 
 
-def packed(key: str, files: Sequence[Path], hint: str = "lower data.limit", rate: int = RATE) -> Entry:
+def packed(
+    key: str, files: Sequence[Path], hint: str = "lower data.limit", rate: int = RATE, most: int | None = None
+) -> Entry:
     """All recordings at one rate, decoded on the first call by as many threads as there are cores.
 
     Args:
         key: of the cache; it names the files and their state. hint: what makes the entry smaller, for errors.
+        most: samples that are kept of a recording, those in its middle; None = all.
 
     Raises:
         DataError: a file is missing or damaged, or there is no space for the entry.
     """
-    return stored(key, lambda folder: _pack(folder, key.rpartition("-")[0], files, hint, rate))
+    return stored(key, lambda folder: _pack(folder, key.rpartition("-")[0], files, hint, rate, most))
 
 
-def _pack(folder: Path, name: str, files: Sequence[Path], hint: str, rate: int) -> None:
-    offsets = np.concatenate([[0], np.cumsum(counts(files, rate))])
+def _pack(folder: Path, name: str, files: Sequence[Path], hint: str, rate: int, most: int | None) -> None:
+    there = counts(files, rate)
+    kept = there if most is None else np.minimum(there, most)
+    offsets = np.concatenate([[0], np.cumsum(kept)])
     longest = int(np.diff(offsets).max(initial=0))
     x = allocated(folder / "x.npy", np.dtype(np.int16), (int(offsets[-1]) + longest,), hint)
     np.save(folder / "offsets.npy", offsets)
@@ -128,8 +134,10 @@ def _pack(folder: Path, name: str, files: Sequence[Path], hint: str, rate: int) 
     def one(number: int) -> None:
         sound = to_int16(read(files[number], rate))
         begin, end = offsets[number : number + 2]
-        if abs(len(sound) - (end - begin)) > 1:  # the resampler may round a length the other way
+        # the resampler may round a length the other way
+        if abs(len(sound) - there[number]) > (LOOSE * rate if files[number].suffix.lower() == ".mp3" else 1):
             raise DataError(f"{files[number]}: damaged (its header promises more than it holds); fetch it again")
+        sound = sound[(there[number] - (end - begin)) // 2 :]
         x[begin : begin + len(sound)][: end - begin] = sound[: end - begin]
 
     in_threads(one, len(files), progress)

@@ -47,6 +47,9 @@ class Spec:
         frames: those of `labels` that are given per frame -> samples of a frame, e.g. {"phone": 160}; of pages
             fragments of a frame, mostly 1.
         fragments: n of pages, whose shape begins with it; 0 = items are no pages.
+        tags: those of `labels` that are tags, in their order: an item has any number of them. Each is a factor of its
+            own with the classes 0 (has it not) and 1, so `torch.stack([labels[tag] for tag in spec.tags], 1)` is
+            multi-hot (B, T). "object", where it is among `labels`, says which track or object an item is a part of.
     """
 
     shape: tuple[int, ...]
@@ -60,6 +63,7 @@ class Spec:
     relations: dict[str, int] = field(default_factory=dict)
     frames: dict[str, int] = field(default_factory=dict)
     fragments: int = 0
+    tags: tuple[str, ...] = ()
 
     def labels_of(self, factor: str) -> int:
         """Labels of an item, of a factor that is labelled per frame."""

@@ -210,7 +210,9 @@ def show_data(name: str, sets: Sequence[str], root: Path | None, out: Path) -> I
     for split in SPLITS:
         yield f"  {split:5} {len(module.open(config, root, split))} items"
     spec = source.spec
-    yield f"  items {spec.shape}, labels {spec.labels or 'none'}, parameters {spec.params or 'none'}"
+    labels = {factor: classes for factor, classes in spec.labels.items() if factor not in spec.tags}
+    tagged = f" and {len(spec.tags)} tags" if spec.tags else ""
+    yield f"  items {spec.shape}, labels {labels or 'none'}{tagged}, parameters {spec.params or 'none'}"
     if spec.note:
         yield f"  note: {spec.note}"
     if len(spec.shape) in (3, 4):

@@ -1,6 +1,7 @@
 """What every data set keeps, found by itself: a new file in `datasets/` is tested without a line here.
 
-Sets that need files are tested on real ones, in $SWEEP_DATA or a folder of it.
+Sets that need files are tested on real ones, in $SWEEP_DATA or a folder of it; some, of which there may be none, on a
+few made ones in their layout.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import music
 import pytest
 import torch
 
@@ -28,11 +30,29 @@ def module(request: pytest.FixtureRequest) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def sources(module: ModuleType) -> dict[str, Source]:
-    """All splits with the default options, or a skip where the files are not there."""
-    root = os.environ.get("SWEEP_DATA")
+def root(module: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """The folder of real data, or of made ones where a set's layout is known to `music` and it is not there."""
+    real = Path(os.environ["SWEEP_DATA"]) if os.environ.get("SWEEP_DATA") else None
+    name = module.__name__.rpartition(".")[2]
+    if name in music.SETS and not has_all(module, real):
+        folder = tmp_path_factory.mktemp(name)
+        assert music.made(name, folder)
+        return folder
+    return real
+
+
+def has_all(module: ModuleType, root: Path | None) -> bool:
     try:
-        return {split: module.open(module.Config(), Path(root) if root else None, split) for split in SPLITS}
+        return all(module.open(module.Config(), root, split) for split in SPLITS)
+    except DataError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def sources(module: ModuleType, root: Path | None) -> dict[str, Source]:
+    """All splits with the default options, or a skip where the files are not there."""
+    try:
+        return {split: module.open(module.Config(), root, split) for split in SPLITS}
     except DataError as error:
         pytest.skip(f"real data: set SWEEP_DATA to their folder ({error})")
 
@@ -79,6 +99,7 @@ def test_the_spec_is_true(sources: dict[str, Source]) -> None:
             assert low <= view.min() < view.max() <= high, split
         assert set(batch.labels) == set(spec.labels)
         assert set(spec.frames) <= set(spec.labels)
+        assert all(spec.labels[tag] == 2 for tag in spec.tags) and len(set(spec.tags)) == len(spec.tags)
         assert {name: value.shape for name, value in batch.labels.items()} == {
             name: (count, spec.labels_of(name)) if name in spec.frames else (count,) for name in spec.labels
         }
@@ -103,7 +124,7 @@ def test_labels_are_what_the_spec_says(sources: dict[str, Source]) -> None:
 
 def test_all_splits_promise_the_same(sources: dict[str, Source]) -> None:
     def promise(spec: Spec) -> tuple[Any, ...]:
-        per = spec.frames, spec.fragments
+        per = spec.frames, spec.fragments, spec.tags
         return spec.shape, spec.labels, spec.params, spec.views, spec.rate, spec.kinds, spec.relations, per
 
     assert len({repr(promise(source.spec)) for source in sources.values()}) == 1
@@ -122,10 +143,9 @@ def test_a_batch_is_its_items_one_by_one(sources: dict[str, Source]) -> None:
         assert torch.equal(whole.views[0][1], whole.views[0][3])
 
 
-def test_opening_again_gives_the_same(module: ModuleType, sources: dict[str, Source]) -> None:
-    root = os.environ.get("SWEEP_DATA")
+def test_opening_again_gives_the_same(module: ModuleType, sources: dict[str, Source], root: Path | None) -> None:
     for split, source in sources.items():
-        again = module.open(module.Config(), Path(root) if root else None, split)
+        again = module.open(module.Config(), root, split)
         assert again.spec == source.spec
         assert len(again) == len(source)
         index = torch.arange(min(8, len(source)))
@@ -142,12 +162,11 @@ def test_splits_share_no_item(sources: dict[str, Source]) -> None:
         assert len(seen[one] & seen[other]) <= 0.002 * min(len(seen[one]), len(seen[other])), (one, other)
 
 
-def test_a_limit_is_kept(module: ModuleType, sources: dict[str, Source]) -> None:
+def test_a_limit_is_kept(module: ModuleType, sources: dict[str, Source], root: Path | None) -> None:
     if "limit" not in module.Config.model_fields:
         pytest.skip("has no limit")
-    root = os.environ.get("SWEEP_DATA")
     for split, whole in sources.items():
-        few = module.open(module.Config(limit=30), Path(root) if root else None, split)
+        few = module.open(module.Config(limit=30), root, split)
         assert len(few) == min(30, len(whole))
 
 

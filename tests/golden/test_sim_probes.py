@@ -108,7 +108,9 @@ def test_speakers_are_numbered_as_published() -> None:
     place = {name.split("-")[0]: row for row, name in enumerate(names)}
     training = np.array([place[speaker] for speaker in g["in_train_speakers"]])
     test = np.array([place[speaker] for speaker in g["in_test_speakers"]])
-    listing = librispeech.Listing(names, [Path(name) for name in names], np.zeros(len(names)), "")
+    listing = librispeech.Listing(
+        names, [Path(name) for name in names], np.zeros(len(names)), "", np.zeros(len(names)), (len(names),)
+    )
     numbers = librispeech._speakers(listing, librispeech.Parts({"test": test}, training))
     found = [int(numbers[place[str(name).split("-")[0]]]) for name in g["in_filename"]]
     assert found == g["out_label_ids"].tolist()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from datasets.config import ConfigError
@@ -212,6 +213,19 @@ def test_other_data_have_their_own_features(checkpoint: Path, subject: Checkpoin
     assert not torch.equal(
         other.features(Request("val")).labels["class"], subject.features(Request("val")).labels["class"]
     )
+
+
+def test_data_of_another_rate_are_refused(of_sound: Path, tmp_path: Path) -> None:
+    libri = tmp_path / "LibriSpeech" / "test-clean" / "1" / "2"
+    libri.mkdir(parents=True)
+    for number in range(9):
+        x = np.random.default_rng(number).uniform(-0.5, 0.5, 4000)
+        soundfile.write(libri / f"1-2-{number:04}.flac", x, 16_000)
+    subject = CheckpointSubject(of_sound, tmp_path, tmp_path / "cache")
+    data = {"name": "librispeech", "part": "test-clean", "items": "pieces", "seconds": 0.08125}
+    assert subject.on(data).features(Request("train")).parts["all"].shape[0] > 9
+    with pytest.raises(ConfigError, match=r"is at 8,000 Hz; the encoder of .* hears 16,000, set data.rate"):
+        subject.on({**data, "rate": 8000, "seconds": 0.1625}).features(Request("train"))
 
 
 def test_other_data_are_brought_to_what_the_encoder_takes(subject: CheckpointSubject) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 import soundfile
 import torch
 from opened import every, one_line, rng, whole
+from servers import Server, server  # noqa: F401 - a fixture
 from torch import Tensor
 
-from datasets import _sound, fsdd, librispeech
+from datasets import _sound, _utterances, fsdd, librispeech
 from datasets._sound import FRAME, RATE
 from datasets.base import SPLITS, DataError, Split
 from datasets.config import ConfigError, parse
@@ -94,11 +96,109 @@ def test_whole_utterances_are_padded_and_so_are_their_phones(tmp_path: Path) -> 
     late = whole(librispeech.open(librispeech.Config(items="utterances", phones="end"), tmp_path, "test"))[1]["phone"]
     frames = [143, 144, 145]  # that are full
     assert late.eq(7).sum(1).tolist() == [130] * 3 and late.eq(7).int().argmax(1).tolist() == [n - 130 for n in frames]
-    with pytest.raises(ConfigError, match="'end' is of whole utterances; set items: utterances"):
-        parse(librispeech.Config, {"phones": "end"}, "data")
+    for items in ("crops", "pieces"):
+        with pytest.raises(ConfigError, match="'end' is of whole utterances; set items: utterances"):
+            parse(librispeech.Config, {"phones": "end", "items": items}, "data")
     padded = librispeech.open(librispeech.Config(short="pad", limit=100), tmp_path, "train")
     skipped = librispeech.open(librispeech.Config(), tmp_path, "train")
     assert len(padded) > len(skipped)
+
+
+def transcripts(root: Path, names: list[str], part: str = "train-clean-100", words: int = 3) -> None:
+    """Utterance i has so many words and i more."""
+    for number, name in enumerate(names):
+        speaker, chapter, _ = name.split("-")
+        file = root / "LibriSpeech" / part / speaker / chapter / f"{speaker}-{chapter}.trans.txt"
+        with file.open("a") as lines:
+            lines.write(f"{name} {' '.join(['WORD'] * (words + number))}\n")
+
+
+def test_words_in_a_second(tmp_path: Path) -> None:
+    names = libri(tmp_path, {3: 10, 5: 10})
+    assert "wps" not in librispeech.open(librispeech.Config(), tmp_path, "train").spec.labels
+    without = librispeech.open(librispeech.Config(), tmp_path, "train").spec.fingerprint
+    transcripts(tmp_path, names[:-1])
+    source = librispeech.open(librispeech.Config(items="utterances"), tmp_path, "train")
+    assert "wps" not in source.spec.labels and "1 utterances without transcript, so none has 'wps'" in source.spec.note
+    transcripts(tmp_path, names[-1:], words=3 + 19)
+    paces = {}
+    for split, source in every(librispeech, tmp_path, items="utterances").items():
+        assert source.spec.labels == {"speaker": 2, "wps": 0} and "transcript" not in source.spec.note, split
+        x, labels = whole(source)
+        assert labels["wps"].dtype == torch.float32
+        # the number of an utterance's frames tells which one it is, see `libri`
+        frames = (x * 32768).round().amax(1).long() + 1
+        paces |= {(int(s), int(f)): float(w) for s, f, w in zip(labels["speaker"], frames, labels["wps"], strict=True)}
+    speaker = {name: place for place, name in enumerate(sorted({one[0] for one in paces}))}
+    assert len(paces) == 20 and len(speaker) == 2
+    found = sorted(round(pace * (frames * FRAME + 50) / RATE, 3) for (_, frames), pace in paces.items())
+    assert found == [float(count) for count in range(3, 23)]
+    assert librispeech.open(librispeech.Config(), tmp_path, "train").spec.fingerprint != without
+
+
+def test_pieces_of_utterances(tmp_path: Path) -> None:
+    names = libri(tmp_path, {3: 10, 5: 10})
+    transcripts(tmp_path, names)
+    lists(tmp_path, dict.fromkeys(names, "7 7 7"), train_split=names[:14], test_split=names[14:])
+    sources = every(librispeech, tmp_path, items="pieces", seconds=0.8)
+    spec = sources["test"].spec
+    assert spec.shape == (1, 12_800) and spec.labels == {"speaker": 2, "wps": 0, "object": 0} and not spec.frames
+    whole_ones = librispeech.open(librispeech.Config(items="utterances"), tmp_path, "test")
+    (x, labels), (y, expected) = whole(sources["test"]), whole(whole_ones)
+    counts = np.array([(200 + number) * FRAME + 50 for number in range(4, 10)])
+    assert np.bincount(sources["test"].owner).tolist() == (-(-counts // 12_800)).tolist()
+    for item, (track, number) in enumerate(sources["test"].places):
+        assert labels["wps"][item] == expected["wps"][track], "each has the pace of all of its utterance"
+        assert labels["object"][item] == track and labels["speaker"][item] == expected["speaker"][track]
+        if (number + 1) * 12_800 <= counts[track]:
+            assert torch.equal(x[item], y[track, number * 12_800 : (number + 1) * 12_800])
+    faster = librispeech.open(librispeech.Config(items="pieces", seconds=0.5, rate=24_000), tmp_path, "val")
+    assert faster.spec.shape == (1, 12_000) and faster.spec.rate == 24_000
+    few = librispeech.open(librispeech.Config(items="pieces", seconds=0.8, limit=4), tmp_path, "train")
+    assert len(few) == 4 and len(few._sound.flat) < 4 * 230 * FRAME
+    with pytest.raises(ConfigError, match="rate: crops are at 16,000 Hz; set items: pieces"):
+        parse(librispeech.Config, {"rate": 24_000}, "data")
+
+
+def test_parts_as_splits(tmp_path: Path) -> None:
+    for part, speakers in (("train-clean-100", {3: 4, 5: 4}), ("dev-clean", {7: 3}), ("test-clean", {8: 3, 9: 2})):
+        names = libri(tmp_path, speakers, part=part)
+        transcripts(tmp_path, names, part)
+    lists(tmp_path, train_split=["3-21-0000"], test_split=["3-21-0002"])
+    options = {"val_part": "dev-clean", "test_part": "test-clean"}
+    sources = every(librispeech, tmp_path, items="utterances", **options)
+    assert [whole(source)[1]["speaker"].tolist() for source in sources.values()] == [
+        [0] * 4 + [1] * 4, [2] * 3, [3] * 3 + [4] * 2
+    ]  # fmt: skip
+    note = sources["val"].spec.note
+    assert "8 of 28,539 utterances of train-clean-100 present; 3 of 2,703 utterances of dev-clean present" in note
+    assert sources["train"].spec.labels == {"speaker": 5, "wps": 0}
+    crops = every(librispeech, tmp_path, **options)
+    assert [len(source) for source in crops.values()] == [6, 2, 3]
+    assert "5 utterances too short" in crops["val"].spec.note
+    assert "no SPEAKER/CHAPTER/" in one_line(librispeech, tmp_path, val_part="dev-other", test_part="test-clean")
+    with pytest.raises(ConfigError, match="val_part: goes with test_part"):
+        parse(librispeech.Config, {"val_part": "dev-clean"}, "data")
+
+
+def test_parts_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:  # noqa: F811
+    sums = {}
+    for number, part in enumerate(("train-clean-100", "dev-clean", "test-clean")):
+        libri(tmp_path / part, {number: 3}, part=part)
+        (tmp_path / part / "LibriSpeech" / "SPEAKERS.TXT").write_text("speakers")
+        file = shutil.make_archive(str(tmp_path / part), "gztar", tmp_path / part, "LibriSpeech")
+        server.files[f"/{part}.tar.gz"] = Path(file).read_bytes()
+        sums[part] = hashlib.sha256(server.files[f"/{part}.tar.gz"]).hexdigest()
+    monkeypatch.setattr(librispeech, "URL", server.url)
+    cfg = librispeech.Config(val_part="dev-clean", test_part="test-clean", items="utterances")
+    with pytest.raises(DataError, match="is not the file it should be"):
+        librispeech.fetch(cfg, tmp_path / "data")
+    monkeypatch.setattr(librispeech, "CHECKSUMS", sums)
+    for _ in range(2):
+        librispeech.fetch(cfg, tmp_path / "data")
+    assert len(server.asked) == 4, "nothing is fetched twice"
+    sources = [librispeech.open(cfg, tmp_path / "data", split) for split in EVERY]
+    assert [len(source) for source in sources] == [3, 3, 3]
 
 
 def test_other_lists(tmp_path: Path) -> None:
@@ -175,14 +275,17 @@ def test_a_broken_set_is_one_line(tmp_path: Path) -> None:
 def test_real_librispeech(data_root: Path) -> None:
     sources = every(librispeech, data_root, part="test-other")
     assert [len(source) for source in sources.values()] == [72, 8, 20]
-    assert sources["train"].spec.labels == {"speaker": 10}
+    assert sources["train"].spec.labels == {"speaker": 10, "wps": 0}
     assert whole(sources["test"])[1]["speaker"].bincount().tolist() == [2] * 10
     names = (data_root / "librispeech" / "splits" / "test-other_test.txt").read_text().split()
     folder = data_root / "librispeech" / "LibriSpeech" / "test-other"
     speaker, chapter, _ = names[0].split("-")
-    listing = librispeech._listing(folder)
+    listing = _utterances.listed(folder)
     x = _sound.read(folder / speaker / chapter / f"{names[0]}.flac")
     assert listing.counts[listing.names.index(names[0])] == len(x)
+    assert listing.pace is not None and listing.pace.min() > 1 and listing.pace.max() < 5.5
+    pieces = librispeech.open(librispeech.Config(part="test-other", items="pieces"), data_root, "test")
+    assert pieces.spec.shape == (1, 160_000) and 20 < len(pieces) < 60 and len(set(pieces.owner)) == 20
     train = every(librispeech, data_root)
     assert sum(map(len, train.values())) == 40 and "40 of 28,539 utterances present" in train["train"].spec.note
 

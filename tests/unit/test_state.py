@@ -27,7 +27,9 @@ FILES = ("model.safetensors", "optimizer.pt", "meta.json")
 def built(seed: int = 0, **changes: Any) -> tuple[Resolved, Spec, Method]:
     torch.manual_seed(seed)
     config = resolve({**CONFIG, "method": {**CONFIG["method"], **changes}})  # type: ignore[dict-item]
-    spec = config.build_views(Spec(shape=(1, 16, 16), labels={"class": 10}, fingerprint="f")).spec
+    spec = config.build_views(
+        Spec(shape=(1, 16, 16), labels={"class": 10, "loud": 2}, tags=("loud",), fingerprint="f")
+    ).spec
     return config, spec, config.build_method(spec)
 
 

@@ -87,7 +87,8 @@ def read_meta(path: Path, verify: bool = True) -> Meta:
     try:
         content = json.loads((path / "meta.json").read_text())
         version, files = content["format"], content["files"]
-        spec = Spec(**{**content["spec"], "shape": tuple(content["spec"]["shape"])})
+        told = content["spec"]
+        spec = Spec(**{**told, "shape": tuple(told["shape"]), "tags": tuple(told.get("tags", ()))})
         meta = Meta(content["config"], content["epoch"], content["step"], spec, _digest(content))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: is no checkpoint (no meta.json in it)") from None

@@ -141,6 +141,22 @@ class Features:
         owner, rows = self.owner.sort(stable=True)
         return list(rows.split(owner.unique_consecutive(return_counts=True)[1].tolist()))
 
+    def aggregated(self) -> Features:
+        """One row for each owner, in increasing order: the mean of its rows' parts, else what its first row has."""
+        groups = self.grouped()
+        first = torch.stack([rows[0] for rows in groups])
+
+        def firsts(named: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value[first] for name, value in named.items()}
+
+        return Features(
+            {part: torch.stack([value[rows].mean(0) for rows in groups]) for part, value in self.parts.items()},
+            firsts(self.labels),
+            firsts(self.params),
+            firsts(self.units),
+            self.index[first],
+        )
+
 
 class Subject(Protocol):
     """A frozen encoder under evaluation, in eval mode, whose features are computed once and cached."""

@@ -123,7 +123,7 @@ class CheckpointSubject:
 
         Raises:
             CheckpointError: damaged, or its weights do not fit.
-            ConfigError: the other data have another shape than the encoder takes.
+            ConfigError: the other data have another shape than the encoder takes, or another rate.
         """
         self.method, self.resolved, self.meta = load_method(checkpoint, device)
         self._adapted = data is not None and len(self.meta.spec.shape) == 3
@@ -157,6 +157,11 @@ class CheckpointSubject:
                 raise ConfigError(
                     f"data.name: {self.resolved.data_name} gives items of shape {views.spec.shape} after the views; "
                     f"the encoder of {self.checkpoint} takes {self.meta.spec.shape}"
+                )
+            if source.spec.rate != self.meta.spec.rate:
+                raise ConfigError(
+                    f"data.name: {self.resolved.data_name} is at {source.spec.rate:,} Hz; the encoder of "
+                    f"{self.checkpoint} hears {self.meta.spec.rate:,}, set data.rate where there is one"
                 )
             self._open[split] = source, views
         return self._open[split]
