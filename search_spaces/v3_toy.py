@@ -7,9 +7,11 @@ Pages of ten vectors made of ten contents and eight styles (`datasets/pages.py`)
 where it is not 0, relativity from 1 to 40, against one-to-one accuracy of the codes, reconstruction and the leakage of
 content into style. Tried first are the setting of V3's description, no hinges at all (beta 0), and relativity 1, 5, 40.
 
-Time: not measured.
+Time: 2.5 minutes on 2 cores with something else running on them.
 
-Result: not measured.
+Result: of one seed, `val`: one-to-one accuracy 0.35 without hinges, 0.87 at the setting of V3's description and 0.99 at
+relativity 40; leakage falls from 0.37 without hinges over 0.19, 0.10, 0.045 to 0.030 at relativity 1, 5, 15, 40, while
+the error of reconstruction rises from 0.0123 to 0.0179. See `docs/studies/v3.md` for three seeds.
 """
 
 from search_spaces._fragments import JUDGED
