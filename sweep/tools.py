@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,17 +29,26 @@ from trainables.core.state import load_method, save
 from trainables.core.store import open_store
 from trainables.evals.base import Result, capabilities_of, check
 from trainables.evals.features import CheckpointSubject
+from trainables.extractors.names import published as named
 
 
 def evaluate_checkpoint(
-    checkpoint: Path, names: Sequence[str], sets: Sequence[str], root: Path | None, out: Path | None
+    checkpoint: Path,
+    names: Sequence[str],
+    sets: Sequence[str],
+    root: Path | None,
+    out: Path | None,
+    about: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Lines of `sweep eval`: every metric of every evaluation. Writes `results.json` beside the artifacts.
+
+    Args:
+        about: said in the results beside the checkpoint's digest.
 
     Raises:
         ConfigError, CheckpointError, DataError: one line; nothing was computed then.
     """
-    options = _options(names, sets)
+    options = options_of(names, sets)
     configs = {name: parse(load_module("evaluation", name).Config, options[name], name) for name in names}
     checkpoint = _fetched(checkpoint)
     if out is None:
@@ -47,14 +56,14 @@ def evaluate_checkpoint(
     method, resolved, meta = load_method(checkpoint)
     trained, seen = resolved.source(root, "train").spec, resolved.evaluated()
     judged = trained if seen is resolved else seen.source(root, "train").spec
-    spec = seen.build_views(judged).spec
+    subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
+    spec = subject.spec
     for name, config in configs.items():
         check(load_module("evaluation", name), config, spec, method.parts, capabilities_of(method), configs)
     if judged.note:
         yield f"note: data {resolved.data_name}: {judged.note}"
     if trained.fingerprint != meta.spec.fingerprint:
         yield f"note: these are not the data of {checkpoint}, which it was trained on or imported for"
-    subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
     results: dict[str, Result] = {}
     for name in names:
         yield f"{name}"
@@ -71,12 +80,12 @@ def evaluate_checkpoint(
         numbers = {}
     numbers = {name: value for name, value in numbers.items() if name.split("/")[0] not in names}
     numbers |= {f"{name}/{metric}": v for name, result in results.items() for metric, v in result.metrics.items()}
-    write_atomic(kept, json.dumps({**of, "metrics": numbers}, indent=1))
+    write_atomic(kept, json.dumps({**of, **(about or {}), "metrics": numbers}, indent=1))
     yield str(kept)
 
 
-def _options(names: Sequence[str], sets: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`limit=9` goes to every evaluation, `linear.limit=9` to one."""
+def options_of(names: Sequence[str], sets: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options of each evaluation: `limit=9` goes to every one, `linear.limit=9` to one."""
     options: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, value in settings_of(sets).items():
         owner = next((name for name in names if key.startswith(f"{name}.")), None)
@@ -122,7 +131,9 @@ def import_model(
     """
     _refuse_full(out)
     given = read_original(file)
-    published = getattr(load_module("dataset", data), "PUBLISHED", {})
+    published = dict(getattr(load_module("dataset", data), "PUBLISHED", {}))
+    if extractor := named(method):
+        published |= {f"views.{key}": value for key, value in extractor.views.items()}
     sections: dict[str, Any] = {"method": {"name": method}, "data": {"name": data}}
     for key, value in {**published, **settings_of(sets)}.items():
         if key.split(".")[0] not in ("method", "data", "views"):

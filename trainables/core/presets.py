@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainables.extractors.names import published
+
 COLOUR = ["rotation", "colour"]
 CONTRAST = {"head_norm": False, "head_out": 2048, "directions": "mean", "encoder": {"name": "resnet18"}}
 IMAGES = {"prediction_steps": 5, "negatives": 16}
@@ -59,8 +61,9 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def expand(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The method that a name means, and its options."""
-    method, preset = PRESETS.get(name, (name, {}))
+    """The method that a name means, an extractor's too, and its options."""
+    found = published(name)
+    method, preset = PRESETS.get(name, (name, {})) if found is None else (found.module, found.options)
     return method, _merged(preset, options)
 
 

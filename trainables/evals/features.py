@@ -150,7 +150,7 @@ class CheckpointSubject:
         """The source of a split and the views over it, opened once."""
         if split not in self._open:
             source = self.resolved.source(self.data_root, split)
-            if self._adapted and len(source.spec.shape) == 3 and source.spec.shape[0] != self.meta.spec.shape[0]:
+            if len(source.spec.shape) == len(self.meta.spec.shape) == 3 and not self._same_channels(source.spec):
                 source = Channels(source, self.meta.spec.shape[0])
             views = self.resolved.build_views(source.spec)
             if not self._takes(views.spec.shape):
@@ -165,6 +165,9 @@ class CheckpointSubject:
                 )
             self._open[split] = source, views
         return self._open[split]
+
+    def _same_channels(self, spec: Spec) -> bool:
+        return spec.shape[0] == self.meta.spec.shape[0]
 
     def _takes(self, shape: tuple[int, ...]) -> bool:
         """Whether the encoder can be shown items of `shape`: those it was made for, and sounds of another length."""
