@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,22 +99,43 @@ def _check_name(encoder: str, given: Given) -> None:
 
 def _resolved(encoder: str, given: Given, sets: Sequence[str], root: Path | None) -> tuple[Resolved, Spec]:
     """The configuration, over the data as evaluations see them, and the spec of what the encoder is shown."""
-    found = published(encoder)
     theirs = getattr(load("dataset", str(given.data)), "PUBLISHED", {})
-    views = {f"views.{key}": value for key, value in (found.views if found else {}).items()}
+    asked = settings_of(sets)
     sections: dict[str, Any] = {
         "method": {"name": encoder}, "data": {"name": given.data}, "views": {}, "seed": given.seed
     }  # fmt: skip
-    for key, value in {**theirs, **views, **settings_of(sets)}.items():
+    for key, value in {**theirs, **_made_for(encoder, str(given.data), asked), **asked}.items():
         put(sections, key, value, f"--set {key}")
     if "tracking" in load("method", expand(encoder, {})[0]).METHOD.Config.model_fields:
         sections["method"].setdefault("tracking", False)  # what is trained beside has nothing to say here
     resolved = resolve(sections).evaluated()
     source = resolved.source(root, "train")
+    if resolved.views.center_crop and "views.center_crop" not in asked and _is_cut(source.spec, resolved.views.size):
+        resolved = replace(resolved, views=resolved.views.model_copy(update={"center_crop": False}))
     channels = getattr(resolved.method_class, "channels", None)
     if len(source.spec.shape) == 3 and channels not in (None, source.spec.shape[0]):
         source = Channels(source, channels)
     return resolved, resolved.build_views(source.spec).spec
+
+
+def _made_for(encoder: str, data: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The input that a published encoder was made for, where the data have options for it."""
+    found = published(encoder)
+    if found is None:
+        return {}
+    made = {f"views.{key}": value for key, value in found.views.items()}
+    fields = load("dataset", data).Config.model_fields
+    if found.hears is not None and {"seconds", "rate"} <= fields.keys():
+        if "items" in fields and asked.get("data.items", "pieces") != "pieces":
+            return made  # they have a length of their own
+        seconds, rate = found.hears
+        made |= {"data.seconds": seconds, "data.rate": rate, **({"data.items": "pieces"} if "items" in fields else {})}
+    return made
+
+
+def _is_cut(spec: Spec, size: int | None) -> bool:
+    """Whether the data give images that are the square already that is to be cut out of larger ones."""
+    return len(spec.shape) == 3 and spec.shape[1:] == (size, size)
 
 
 def _weights(encoder: str, given: Path | None) -> Path:

@@ -338,6 +338,7 @@ def _leftovers(records: Records) -> Iterator[Path]:
             yield from (path for path in folder.glob("attempt-*/epoch-*") if path.resolve() not in published)
         yield from folder.glob("attempt-*/.epoch-*")
     yield from (directory / "cache").rglob(".*.h5.*")
+    yield from (directory / "cache").rglob("*.part")
     yield directory / ".ray"
 
 

@@ -17,8 +17,9 @@ from sweep.cli import run_command
 from trainables.core.state import load_method, load_tensors
 
 DIGITS = ["--data", "digits", "--set", "data.limit=40", "--set", "views.size=32"]
-TONES = ["--data", "made.tones", "--set", "data.samples=6000", "--set", "method.depth=1", "--set", "method.width=32",
-         "--set", "method.channels=8", "--set", "method.heads=2", "--set", "method.hidden=8"]  # fmt: skip
+HEARD = ["depth=1", "width=32", "channels=8", "heads=2", "hidden=8"]
+TONES = ["--data", "made.tones", "--set", "data.samples=6000", "--set", "data.tones=1",
+         *(word for option in HEARD for word in ("--set", f"method.{option}"))]  # fmt: skip
 Run = Callable[..., list[str]]
 
 
@@ -127,6 +128,24 @@ def test_sound_and_its_notes(run: Run) -> None:
     assert "note: items are of 0.38 s; evaluations of HuBERT are published of 10 s" in lines
     assert results()["metrics"]["linear/all/val/top1"] > 0.5  # three tones, by a random network
     assert "note: items are resampled from 16000 to 24000 Hz" in run("MERT", "collapse", *TONES, "--untrained")
+
+
+def test_tracks_are_cut_as_the_encoder_hears(run: Run) -> None:
+    small = ["--set", "method.channels=2"]
+    lines = run("VGGishMTAT", "knn", "--data", "made.tracks", *small, "--untrained")
+    assert lines[0].startswith("VGGishMTAT: items (1, 59040)") and not any("note" in line for line in lines)
+    assert results()["metrics"]["knn/all/val/top1"] == 1.0  # of a low and a high tone, by a random network
+    lines = run("VGGishMTAT", "collapse", "--data", "made.tracks", *small, "--untrained", "--set", "data.seconds=2.5")
+    assert lines[0].startswith("VGGishMTAT: items (1, 40000)")
+    assert lines[1] == "note: items are of 2.50 s; evaluations of VGGishMTAT are published of 3.69 s"
+
+
+def test_images_that_are_cut_already_stay_as_they_are(run: Run) -> None:
+    sizes = {"whole": ("data.size=32", True), "cut": ("data.size=36", False)}
+    for place, (size, same) in sizes.items():
+        run("ResNet18_ImageNet", "collapse", *DIGITS, "--set", size, "--untrained", "--out", place)
+        (checkpoint,) = Path(place).glob("encoder-*")
+        assert load_method(checkpoint)[1].views.center_crop is not same
 
 
 def test_any_method_untrained(run: Run) -> None:
