@@ -109,6 +109,7 @@ def eval_(
     ] = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="a baseline: drawn weights in its place")] = False,
     seed: Annotated[int, typer.Option(min=0, help="of drawn weights")] = 0,
+    device: Annotated[str, typer.Option(help="auto = a GPU where there is one, cpu, cuda")] = "auto",
     data_root: Root = None,
     out: Annotated[
         Path | None,
@@ -119,7 +120,7 @@ def eval_(
     from sweep.encoders import Given, evaluate
     from sweep.run import root_of
 
-    given = Given(data, weights, untrained, seed)
+    given = Given(data, weights, untrained, seed, device)
     for line in evaluate(encoder, evaluations, sets, root_of(data_root), out, given):
         print(line, flush=True)
 

@@ -14,7 +14,7 @@ from datasets.base import Spec
 from datasets.channels import Channels
 from datasets.config import ConfigError, near, parse
 from sweep.spec import put, settings_of
-from sweep.tools import evaluate_checkpoint, options_of
+from sweep.tools import device_of, evaluate_checkpoint, options_of
 from trainables.core.config import Resolved, digest, resolve
 from trainables.core.load import load, names
 from trainables.core.original import read_original, take_over
@@ -27,12 +27,13 @@ SECTIONS = ("method", "data", "views")
 
 @dataclass(frozen=True)
 class Given:
-    """What is said of an encoder that is named: its data, its weights or that it has none, and the seed of those."""
+    """What is said of an encoder: its data, its weights or that it has none, the seed of those, and where it runs."""
 
     data: str | None = None
     weights: Path | None = None
     untrained: bool = False
     seed: int = 0
+    device: str = "auto"
 
 
 def evaluate(
@@ -49,6 +50,7 @@ def evaluate(
         yield from _of_folder(Path(encoder), evaluations, sets, root, out, given)
         return
     _check_name(encoder, given)
+    device_of(given.device)
     own = [text for text in sets if text.split(".")[0] not in SECTIONS]
     for name, options in options_of(evaluations, own).items():
         parse(load("evaluation", name).Config, options, name)
@@ -66,7 +68,7 @@ def evaluate(
         save(checkpoint, method, resolved.dump(), spec, 0)
     yield f"{encoder}: items {spec.shape}, weights: {about['weights']}"
     yield from (f"note: {line}" for line in _notes(encoder, spec))
-    yield from evaluate_checkpoint(checkpoint, evaluations, own, root, folder, about)
+    yield from evaluate_checkpoint(checkpoint, evaluations, own, root, folder, about, given.device)
 
 
 def _of_folder(
@@ -75,7 +77,7 @@ def _of_folder(
     if given.weights is not None:
         raise ConfigError(f"--weights: {checkpoint} is a checkpoint, which has its own")
     if not given.untrained:
-        yield from evaluate_checkpoint(checkpoint, evaluations, sets, root, out)
+        yield from evaluate_checkpoint(checkpoint, evaluations, sets, root, out, device=given.device)
         return
     meta = read_meta(checkpoint, verify=False)
     folder = out or checkpoint.parent / f"{checkpoint.name}-untrained-{given.seed}"
@@ -84,7 +86,7 @@ def _of_folder(
     save(folder / "encoder", _drawn(resolved, meta.spec, given.seed), resolved.dump(), meta.spec, 0)
     about = {"encoder": str(checkpoint), "weights": f"untrained, seed {given.seed}"}
     yield f"{checkpoint}: {resolved.method_name} with its options, weights: {about['weights']}"
-    yield from evaluate_checkpoint(folder / "encoder", evaluations, sets, root, folder, about)
+    yield from evaluate_checkpoint(folder / "encoder", evaluations, sets, root, folder, about, given.device)
 
 
 def _check_name(encoder: str, given: Given) -> None:

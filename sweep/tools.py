@@ -39,11 +39,13 @@ def evaluate_checkpoint(
     root: Path | None,
     out: Path | None,
     about: Mapping[str, str] | None = None,
+    device: str = "auto",
 ) -> Iterator[str]:
     """Lines of `sweep eval`: every metric of every evaluation. Writes `results.json` beside the artifacts.
 
     Args:
         about: said in the results beside the checkpoint's digest.
+        device: auto = a GPU where there is one.
 
     Raises:
         ConfigError, CheckpointError, DataError: one line; nothing was computed then.
@@ -56,7 +58,7 @@ def evaluate_checkpoint(
     method, resolved, meta = load_method(checkpoint)
     trained, seen = resolved.source(root, "train").spec, resolved.evaluated()
     judged = trained if seen is resolved else seen.source(root, "train").spec
-    subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
+    subject = CheckpointSubject(checkpoint, root, out / "features", device_of(device), out=out)
     spec = subject.spec
     for name, config in configs.items():
         check(load_module("evaluation", name), config, spec, method.parts, capabilities_of(method), configs)
@@ -82,6 +84,18 @@ def evaluate_checkpoint(
     numbers |= {f"{name}/{metric}": v for name, result in results.items() for metric, v in result.metrics.items()}
     write_atomic(kept, json.dumps({**of, **(about or {}), "metrics": numbers}, indent=1))
     yield str(kept)
+
+
+def device_of(name: str) -> torch.device:
+    """Where to encode.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if name.split(":")[0] not in ("auto", *there):
+        raise ConfigError(f"--device {name}: this machine has {', '.join(there)}")
+    return torch.device(there[-1] if name == "auto" else name)
 
 
 def options_of(names: Sequence[str], sets: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -183,6 +183,7 @@ def test_any_method_untrained(run: Run) -> None:
         (["ResNet18_ImageNet", "nothing", *DIGITS, "--untrained"], "no such evaluation"),
         (["ResNet18_ImageNet", "knn", *DIGITS, "--untrained", "--set", "knn.j=3"], "knn.j: no such option"),
         (["./encoder", "knn"], "encoder: is no checkpoint"),
+        (["ResNet18_ImageNet", "knn", *DIGITS, "--untrained", "--device", "tpu"], "--device tpu: this machine has cpu"),
         (["./encoder", "knn", "--weights", "a.pth"], "encoder is a checkpoint, which has its own"),
     ],
 )
