@@ -19,7 +19,7 @@ from trainables.core.original import take_over
 from trainables.core.state import CheckpointError
 from trainables.extractors import whisper, xvector
 
-GOLDEN = Path(__file__).parent / "synesis"
+GOLDEN = Path(__file__).parent / "extractors"
 Weights = dict[str, Tensor]
 SMALL: dict[str, Any] = {"size": 32, "patch": 8, "width": 16, "depth": 2, "heads": 2, "hidden": 24}
 TOKENS: dict[str, Any] = {**SMALL, "pool": "tokens", "scaled": True}
