@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,23 +93,25 @@ def _of_folder(
 def _check_name(encoder: str, given: Given) -> None:
     known = [*EXTRACTORS, *ALIASES, *PRESETS, *names("method")]
     if encoder not in known and ("." not in encoder or "/" in encoder):
-        raise ConfigError(
-            f"{encoder}: is neither the folder of a checkpoint nor an encoder's name{near(encoder, known)}"
-        )
+        close = near(encoder, known)
+        hint = close if "did you mean" in close else "; `sweep ls extractors` has the names"
+        raise ConfigError(f"{encoder}: is no checkpoint (no meta.json in it) and no encoder's name{hint}")
     if given.data is None:
         raise ConfigError(f"{encoder}: name what it is shown, --data NAME (`sweep ls datasets`)")
 
 
 def _resolved(encoder: str, given: Given, sets: Sequence[str], root: Path | None) -> tuple[Resolved, Spec]:
     """The configuration, over the data as evaluations see them, and the spec of what the encoder is shown."""
+    found = published(encoder)
     theirs = getattr(load("dataset", str(given.data)), "PUBLISHED", {})
     asked = settings_of(sets)
+    method = {"name": encoder} if found is None else {"name": found.module, **found.options}
     sections: dict[str, Any] = {
-        "method": {"name": encoder}, "data": {"name": given.data}, "views": {}, "seed": given.seed
+        "method": method, "data": {"name": given.data}, "views": {}, "seed": given.seed
     }  # fmt: skip
     for key, value in {**theirs, **_made_for(encoder, str(given.data), asked), **asked}.items():
         put(sections, key, value, f"--set {key}")
-    if "tracking" in load("method", expand(encoder, {})[0]).METHOD.Config.model_fields:
+    if "tracking" in load("method", expand(str(method["name"]), {})[0]).METHOD.Config.model_fields:
         sections["method"].setdefault("tracking", False)  # what is trained beside has nothing to say here
     resolved = resolve(sections).evaluated()
     source = resolved.source(root, "train")
@@ -125,7 +128,7 @@ def _made_for(encoder: str, data: str, asked: Mapping[str, Any]) -> dict[str, An
     found = published(encoder)
     if found is None:
         return {}
-    made = {f"views.{key}": value for key, value in found.views.items()}
+    made = {f"views.{key}": deepcopy(value) for key, value in found.views.items()}  # options below are set in it
     fields = load("dataset", data).Config.model_fields
     if found.hears is not None and {"seconds", "rate"} <= fields.keys():
         if "items" in fields and asked.get("data.items", "pieces") != "pieces":

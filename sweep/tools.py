@@ -24,12 +24,11 @@ from trainables.core.config import resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load as load_module
 from trainables.core.original import read_original, take_over
-from trainables.core.presets import expand
+from trainables.core.presets import expand, extractor
 from trainables.core.state import load_method, save
 from trainables.core.store import open_store
 from trainables.evals.base import Result, capabilities_of, check
 from trainables.evals.features import CheckpointSubject
-from trainables.extractors.names import published as named
 
 
 def evaluate_checkpoint(
@@ -146,8 +145,8 @@ def import_model(
     _refuse_full(out)
     given = read_original(file)
     published = dict(getattr(load_module("dataset", data), "PUBLISHED", {}))
-    if extractor := named(method):
-        published |= {f"views.{key}": value for key, value in extractor.views.items()}
+    if (found := extractor(method)) is not None:
+        published |= {f"views.{key}": value for key, value in found.views.items()}
     sections: dict[str, Any] = {"method": {"name": method}, "data": {"name": data}}
     for key, value in {**published, **settings_of(sets)}.items():
         if key.split(".")[0] not in ("method", "data", "views"):

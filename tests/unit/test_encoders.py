@@ -123,6 +123,15 @@ def test_an_untrained_encoder_follows_from_its_seed(run: Run) -> None:
     assert results("a") == results("b") != results("c")
 
 
+def test_simclr_is_the_published_encoder_here(run: Run) -> None:
+    small = ["--set", "method.net=resnet18"]
+    lines = run("SimCLR", "collapse", "--data", "digits", "--set", "data.limit=40", *small, "--set", "views.size=32",
+                "--untrained")  # fmt: skip
+    assert lines[0] == "SimCLR: items (3, 32, 32), weights: untrained, seed 0"
+    (checkpoint,) = Path("runs/extractors").glob("*/encoder-*")
+    assert load_method(checkpoint)[1].method_name == "trainables.extractors.resnet"
+
+
 def test_sound_and_its_notes(run: Run) -> None:
     lines = run("HuBERT", "linear", *TONES, "--untrained", "--set", "factor=pitch")
     assert "note: items are of 0.38 s; evaluations of HuBERT are published of 10 s" in lines
@@ -169,7 +178,7 @@ def test_any_method_untrained(run: Run) -> None:
     [
         (
             ["ResNet18_ImageNt", "knn", *DIGITS],
-            "neither the folder of a checkpoint nor an encoder's name; did you mean",
+            "no checkpoint (no meta.json in it) and no encoder's name; did you mean",
         ),
         (["ResNet18_ImageNet", "knn"], "name what it is shown, --data NAME"),
         (["DINO", "knn", *DIGITS], "no weights in models/pretrained/dino{.safetensors,.pt,.pth,.ckpt}"),

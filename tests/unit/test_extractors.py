@@ -21,7 +21,7 @@ from trainables.core.presets import expand
 from trainables.core.state import CheckpointError
 from trainables.extractors import clap
 from trainables.extractors.base import PACKAGES
-from trainables.extractors.names import ALIASES, EXTRACTORS
+from trainables.extractors.names import ALIASES, EXTRACTORS, published
 from trainables.extractors.whisper import sines
 
 # dimensions, and millions of parameters as published
@@ -43,7 +43,8 @@ IMAGES = Spec((3, 32, 32), labels={"class": 2})
 
 def made(name: str, spec: Spec, **options: Any) -> Method:
     """An extractor of a published name, or a module, with some other options."""
-    module, preset = expand(name, options)
+    found = published(name)
+    module, preset = (name, options) if found is None else (found.module, {**found.options, **options})
     method_class = load("method", module if "." in module else f"trainables.extractors.{module}").METHOD
     torch.manual_seed(0)
     method: Method = method_class(parse(method_class.Config, preset, "method"), spec)
@@ -83,7 +84,9 @@ def same(method: Method, given: dict[str, Tensor], x: Tensor, wanted: Tensor) ->
 
 def test_every_name_of_the_list_is_there() -> None:
     assert SIZES.keys() == EXTRACTORS.keys() and len(EXTRACTORS) == 31  # F1 to F32 with an alias each for F9 and F13
-    assert {expand(name, {}) == expand(target, {}) for name, target in ALIASES.items()} == {True}
+    assert all(expand(name, {}) == expand(target, {}) for name, target in ALIASES.items())
+    assert expand("DINO", {"net": "resnet18"}) == ("trainables.extractors.resnet", {"net": "resnet18"})
+    assert expand("SimCLR", {})[0] == "simclr"  # as a method it is the one that is trained
     assert {"ViT_ImageNet", "DINOv2"} <= ALIASES.keys()
 
 
