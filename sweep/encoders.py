@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from datasets.base import Spec
-from datasets.channels import Channels
 from datasets.config import ConfigError, near, parse
 from sweep.spec import put, settings_of
 from sweep.tools import device_of, evaluate_checkpoint, options_of
@@ -21,6 +20,7 @@ from trainables.core.load import load, names
 from trainables.core.original import read_original, take_over
 from trainables.core.presets import PRESETS, expand
 from trainables.core.state import CheckpointError, read_meta, save
+from trainables.evals.features import shown
 from trainables.extractors.names import ALIASES, EXTRACTORS, FOLDER, SUFFIXES, published
 
 SECTIONS = ("method", "data", "views")
@@ -43,7 +43,7 @@ def evaluate(
     """Lines of `sweep eval`: of a checkpoint's folder, the same with fresh weights, or an encoder by its name.
 
     Raises:
-        ConfigError, CheckpointError, DataError: one line; nothing was computed then.
+        ConfigError, CheckpointError, DataError: one line; no features were computed then.
     """
     if given.weights is not None and given.untrained:
         raise ConfigError("--untrained: has no weights; leave --weights out")
@@ -117,10 +117,8 @@ def _resolved(encoder: str, given: Given, sets: Sequence[str], root: Path | None
     source = resolved.source(root, "train")
     if resolved.views.center_crop and "views.center_crop" not in asked and _is_cut(source.spec, resolved.views.size):
         resolved = replace(resolved, views=resolved.views.model_copy(update={"center_crop": False}))
-    channels = getattr(resolved.method_class, "channels", None)
-    if len(source.spec.shape) == 3 and channels not in (None, source.spec.shape[0]):
-        source = Channels(source, channels)
-    return resolved, resolved.build_views(source.spec).spec
+    channels = getattr(resolved.method_class, "channels", source.spec.shape[0])
+    return resolved, resolved.build_views(shown(source, channels).spec).spec
 
 
 def _made_for(encoder: str, data: str, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from trainables.core.presets import expand, extractor
 from trainables.core.state import load_method, save
 from trainables.core.store import open_store
 from trainables.evals.base import Result, capabilities_of, check
-from trainables.evals.features import CheckpointSubject
+from trainables.evals.features import CheckpointSubject, shown
 
 
 def evaluate_checkpoint(
@@ -55,16 +55,17 @@ def evaluate_checkpoint(
     if out is None:
         out = checkpoint.parent / f"{checkpoint.name}-evaluation"
     method, resolved, meta = load_method(checkpoint)
-    trained, seen = resolved.source(root, "train").spec, resolved.evaluated()
-    judged = trained if seen is resolved else seen.source(root, "train").spec
-    subject = CheckpointSubject(checkpoint, root, out / "features", device_of(device), out=out)
-    spec = subject.spec
+    trained, seen = resolved.source(root, "train"), resolved.evaluated()
+    judged = trained if seen is resolved else seen.source(root, "train")
+    spec = seen.build_views(shown(judged, meta.spec.shape[0]).spec).spec
+    where = device_of(device)
     for name, config in configs.items():
         check(load_module("evaluation", name), config, spec, method.parts, capabilities_of(method), configs)
-    if judged.note:
-        yield f"note: data {resolved.data_name}: {judged.note}"
-    if trained.fingerprint != meta.spec.fingerprint:
+    if judged.spec.note:
+        yield f"note: data {resolved.data_name}: {judged.spec.note}"
+    if trained.spec.fingerprint != meta.spec.fingerprint:
         yield f"note: these are not the data of {checkpoint}, which it was trained on or imported for"
+    subject = CheckpointSubject(checkpoint, root, out / "features", where, out=out)
     results: dict[str, Result] = {}
     for name in names:
         yield f"{name}"
@@ -73,7 +74,7 @@ def evaluate_checkpoint(
             yield f"  {name}/{metric}  {value:.6g}"
         for artifact in results[name].artifacts.values():
             yield f"  {artifact}"
-    kept, of = out / "results.json", {"checkpoint": meta.digest, "data": judged.fingerprint}
+    kept, of = out / "results.json", {"checkpoint": meta.digest, "data": judged.spec.fingerprint}
     try:
         before = json.loads(kept.read_text())
         numbers = before["metrics"] if {key: before[key] for key in of} == of else {}

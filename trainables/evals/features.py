@@ -157,9 +157,7 @@ class CheckpointSubject:
     def data(self, split: Split) -> tuple[Source, Views]:
         """The source of a split and the views over it, opened once."""
         if split not in self._open:
-            source = self.resolved.source(self.data_root, split)
-            if len(source.spec.shape) == len(self.meta.spec.shape) == 3 and not self._same_channels(source.spec):
-                source = Channels(source, self.meta.spec.shape[0])
+            source = shown(self.resolved.source(self.data_root, split), self.meta.spec.shape[0])
             views = self.resolved.build_views(source.spec)
             if not self._takes(views.spec.shape):
                 raise ConfigError(
@@ -173,9 +171,6 @@ class CheckpointSubject:
                 )
             self._open[split] = source, views
         return self._open[split]
-
-    def _same_channels(self, spec: Spec) -> bool:
-        return spec.shape[0] == self.meta.spec.shape[0]
 
     def _takes(self, shape: tuple[int, ...]) -> bool:
         """Whether the encoder can be shown items of `shape`: those it was made for, and sounds of another length."""
@@ -293,6 +288,13 @@ class CheckpointSubject:
         if request.transform is None:
             return views.clean(batch)
         return views.only(batch, request.transform, rng, strength=request.strength, repeat=request.repeat)
+
+
+def shown(source: Source, channels: int) -> Source:
+    """A source whose images have the channels that an encoder takes; others as they are."""
+    spec = source.spec
+    changed = len(spec.shape) == 3 and not spec.fragments and spec.shape[0] != channels
+    return Channels(source, channels) if changed else source
 
 
 def _chosen(source: Source, request: Request) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +34,6 @@ class Extractor(Method):
 class SoundExtractor(Extractor):
     """One that hears sound at a rate of its own, to which items of another rate are resampled."""
 
-    channels: ClassVar[int] = 1
     length: int  # samples of an item at the network's rate
 
     def __init__(self, cfg: Any, spec: Spec, rate: int) -> None:
