@@ -21,9 +21,8 @@ from trainables.core import state
 from trainables.core.config import digest, resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load, names
-from trainables.evals import _fragments, base, features
+from trainables.evals import _fragments, _unfinished, base, features
 from trainables.evals._fragments import FragmentsConfig, gathered
-from trainables.evals import _unfinished, base, features
 from trainables.evals.base import Features, Request
 from trainables.evals.features import CheckpointSubject, FeatureStore, read, write
 
