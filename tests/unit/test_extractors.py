@@ -11,6 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torchaudio.functional import resample
+from torchaudio.models import wav2vec2_model
 
 from datasets.base import Spec
 from datasets.config import ConfigError, parse
@@ -188,6 +189,21 @@ def test_the_holder_that_evaluations_are_of(tmp_path: Path) -> None:
         content = {beside: {"a": torch.zeros(1)}, holder: {"module.a": torch.ones(1)}, "epoch": 3}
         torch.save(content, tmp_path / "a.pth")
         assert torch.equal(read_original(tmp_path / "a.pth")["a"], torch.ones(1))
+
+
+def test_wav2vec2_is_torchaudios() -> None:
+    """Its own files, with the head of a fine-tuning and the names that weight norm had before torch 2."""
+    layers = [(8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 2]
+    theirs = noisy(wav2vec2_model("group_norm", layers, False, 32, 0, 128, 16, 2, 2, 0, 24, 0, 0, False, 0, 29))
+    given = dict(theirs.state_dict())
+    old = {name.replace("parametrizations.weight.original0", "weight_g"): value for name, value in given.items()}
+    old = {name.replace("parametrizations.weight.original1", "weight_v"): value for name, value in old.items()}
+    assert old.keys() != given.keys() and "aux.weight" in given
+    x = 0.1 * torch.randn(2, 1, 4000)
+    wanted = theirs.extract_features(x[:, 0])[0][-1].mean(1)  # type: ignore[operator]
+    options = {"channels": 8, "width": 32, "depth": 2, "heads": 2, "hidden": 24}
+    for one in (given, old):
+        same(made("Wav2Vec2", Spec((1, 4000), rate=16_000), **options), one, x, wanted)
 
 
 def test_positions_of_whisper_are_sines() -> None:
