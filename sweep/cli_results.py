@@ -93,21 +93,35 @@ def report(
 
 @app.command("eval")
 def eval_(
-    checkpoint: Annotated[Path, typer.Argument(help="folder of a checkpoint or of an exported model")],
+    encoder: Annotated[str, typer.Argument(help="folder of a checkpoint or exported model, or a name with --data")],
     evaluations: Annotated[list[str], typer.Argument(help="names of evaluations")],
     sets: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="an option, such as parts=[group] or linear.limit=9")
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="an option, such as parts=[group] or linear.limit=9; of a named encoder also views.size=96",
+        ),
     ] = NONE,
+    data: Annotated[str | None, typer.Option(help="what a named encoder is shown; see `sweep ls datasets`")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="file of a named encoder, or a folder that has it; default models/pretrained")
+    ] = None,
+    untrained: Annotated[bool, typer.Option("--untrained", help="a baseline: drawn weights in its place")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="of drawn weights")] = 0,
+    device: Annotated[str, typer.Option(help="auto = a GPU where there is one, cpu, cuda")] = "auto",
     data_root: Root = None,
     out: Annotated[
-        Path | None, typer.Option(help="folder of features and artifacts; default beside the checkpoint")
+        Path | None,
+        typer.Option(help="folder of features and artifacts; default beside the checkpoint, or runs/extractors"),
     ] = None,
 ) -> None:
-    """Evaluate any checkpoint, without a sweep."""
+    """Evaluate a checkpoint, or an encoder by its name (`sweep ls extractors`), without a sweep."""
+    from sweep.encoders import Given, evaluate
     from sweep.run import root_of
-    from sweep.tools import evaluate_checkpoint
 
-    for line in evaluate_checkpoint(checkpoint, evaluations, sets, root_of(data_root), out):
+    given = Given(data, weights, untrained, seed, device)
+    for line in evaluate(encoder, evaluations, sets, root_of(data_root), out, given):
         print(line, flush=True)
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from datasets.config import ConfigError, near
 from trainables.core.load import NOT_A_NAME, PACKAGE, ROOT, Kind, load, names
+from trainables.extractors.names import ALIASES, EXTRACTORS
 
 KINDS: dict[str, Kind] = {"methods": "method", "datasets": "dataset", "evaluations": "evaluation", "spaces": "space"}
 SETTINGS = {  # what belongs to no one module
@@ -18,7 +19,7 @@ SETTINGS = {  # what belongs to no one module
     "views": "how views are made of an item: views.KEY, views.options.CODE.KEY",
     "sweep": "a sweep itself: KEY, such as budget.trials",
 }
-TITLES = (*KINDS, "transforms", "settings")
+TITLES = (*KINDS, "extractors", "transforms", "settings")
 
 
 def listing(kind: str | None, verbose: bool = False) -> Iterator[str]:
@@ -37,10 +38,28 @@ def listing(kind: str | None, verbose: bool = False) -> Iterator[str]:
             yield f"  {name:24}{summary(ROOT / PACKAGE[one].replace('.', '/') / f'{name}.py')}"
             if verbose and one != "space":
                 yield from (f"      {line}" for line in options(one, name))
+    if kind in (None, "extractors"):
+        yield from _extractors(verbose)
     if kind in (None, "transforms"):
         yield from _transforms(verbose)
     if kind in (None, "settings"):
         yield from _settings(verbose)
+
+
+def _extractors(verbose: bool) -> Iterator[str]:
+    """Published encoders, and the options of their families."""
+    yield "extractors"
+    for name, one in EXTRACTORS.items():
+        yield f"  {name:24}{one.about}"
+        if verbose:
+            others = [other for other, same in ALIASES.items() if same == name]
+            yield from (f"      also called {other}" for other in others)
+            yield f"      weights: {one.weights}"
+            yield f"      method {one.module.rpartition('.')[2]}: {one.options or 'its defaults'}"
+    if verbose:
+        for family in sorted({one.module for one in EXTRACTORS.values()}):
+            yield f"  {family}"
+            yield from (f"      {line}" for line in options("method", family))
 
 
 def _transforms(verbose: bool) -> Iterator[str]:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,37 +24,48 @@ from trainables.core.config import resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load as load_module
 from trainables.core.original import read_original, take_over
-from trainables.core.presets import expand
+from trainables.core.presets import expand, extractor
 from trainables.core.state import load_method, save
 from trainables.core.store import open_store
 from trainables.evals.base import Result, capabilities_of, check
-from trainables.evals.features import CheckpointSubject
+from trainables.evals.features import CheckpointSubject, shown
 
 
 def evaluate_checkpoint(
-    checkpoint: Path, names: Sequence[str], sets: Sequence[str], root: Path | None, out: Path | None
+    checkpoint: Path,
+    names: Sequence[str],
+    sets: Sequence[str],
+    root: Path | None,
+    out: Path | None,
+    about: Mapping[str, str] | None = None,
+    device: str = "auto",
 ) -> Iterator[str]:
     """Lines of `sweep eval`: every metric of every evaluation. Writes `results.json` beside the artifacts.
+
+    Args:
+        about: said in the results beside the checkpoint's digest.
+        device: auto = a GPU where there is one.
 
     Raises:
         ConfigError, CheckpointError, DataError: one line; nothing was computed then.
     """
-    options = _options(names, sets)
+    options = options_of(names, sets)
     configs = {name: parse(load_module("evaluation", name).Config, options[name], name) for name in names}
     checkpoint = _fetched(checkpoint)
     if out is None:
         out = checkpoint.parent / f"{checkpoint.name}-evaluation"
     method, resolved, meta = load_method(checkpoint)
-    trained, seen = resolved.source(root, "train").spec, resolved.evaluated()
-    judged = trained if seen is resolved else seen.source(root, "train").spec
-    spec = seen.build_views(judged).spec
+    trained, seen = resolved.source(root, "train"), resolved.evaluated()
+    judged = trained if seen is resolved else seen.source(root, "train")
+    spec = seen.build_views(shown(judged, meta.spec.shape[0]).spec).spec
+    where = device_of(device)
     for name, config in configs.items():
         check(load_module("evaluation", name), config, spec, method.parts, capabilities_of(method), configs)
-    if judged.note:
-        yield f"note: data {resolved.data_name}: {judged.note}"
-    if trained.fingerprint != meta.spec.fingerprint:
+    if judged.spec.note:
+        yield f"note: data {resolved.data_name}: {judged.spec.note}"
+    if trained.spec.fingerprint != meta.spec.fingerprint:
         yield f"note: these are not the data of {checkpoint}, which it was trained on or imported for"
-    subject = CheckpointSubject(checkpoint, root, out / "features", out=out)
+    subject = CheckpointSubject(checkpoint, root, out / "features", where, out=out)
     results: dict[str, Result] = {}
     for name in names:
         yield f"{name}"
@@ -63,7 +74,7 @@ def evaluate_checkpoint(
             yield f"  {name}/{metric}  {value:.6g}"
         for artifact in results[name].artifacts.values():
             yield f"  {artifact}"
-    kept, of = out / "results.json", {"checkpoint": meta.digest, "data": judged.fingerprint}
+    kept, of = out / "results.json", {"checkpoint": meta.digest, "data": judged.spec.fingerprint}
     try:
         before = json.loads(kept.read_text())
         numbers = before["metrics"] if {key: before[key] for key in of} == of else {}
@@ -71,12 +82,24 @@ def evaluate_checkpoint(
         numbers = {}
     numbers = {name: value for name, value in numbers.items() if name.split("/")[0] not in names}
     numbers |= {f"{name}/{metric}": v for name, result in results.items() for metric, v in result.metrics.items()}
-    write_atomic(kept, json.dumps({**of, "metrics": numbers}, indent=1))
+    write_atomic(kept, json.dumps({**of, **(about or {}), "metrics": numbers}, indent=1))
     yield str(kept)
 
 
-def _options(names: Sequence[str], sets: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`limit=9` goes to every evaluation, `linear.limit=9` to one."""
+def device_of(name: str) -> torch.device:
+    """Where to encode.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if name.split(":")[0] not in ("auto", *there):
+        raise ConfigError(f"--device {name}: this machine has {', '.join(there)}")
+    return torch.device(there[-1] if name == "auto" else name)
+
+
+def options_of(names: Sequence[str], sets: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options of each evaluation: `limit=9` goes to every one, `linear.limit=9` to one."""
     options: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, value in settings_of(sets).items():
         owner = next((name for name in names if key.startswith(f"{name}.")), None)
@@ -122,7 +145,9 @@ def import_model(
     """
     _refuse_full(out)
     given = read_original(file)
-    published = getattr(load_module("dataset", data), "PUBLISHED", {})
+    published = dict(getattr(load_module("dataset", data), "PUBLISHED", {}))
+    if (found := extractor(method)) is not None:
+        published |= {f"views.{key}": value for key, value in found.views.items()}
     sections: dict[str, Any] = {"method": {"name": method}, "data": {"name": data}}
     for key, value in {**published, **settings_of(sets)}.items():
         if key.split(".")[0] not in ("method", "data", "views"):
@@ -327,6 +352,7 @@ def _leftovers(records: Records) -> Iterator[Path]:
             yield from (path for path in folder.glob("attempt-*/epoch-*") if path.resolve() not in published)
         yield from folder.glob("attempt-*/.epoch-*")
     yield from (directory / "cache").rglob(".*.h5.*")
+    yield from (directory / "cache").rglob("*.part")
     yield directory / ".ray"
 
 

@@ -15,12 +15,13 @@ import pytest
 import soundfile
 import torch
 
+from datasets import _progress
 from datasets.config import ConfigError
 from trainables.core import state
 from trainables.core.config import digest, resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load, names
-from trainables.evals import _fragments, base, features
+from trainables.evals import _fragments, _unfinished, base, features
 from trainables.evals._fragments import FragmentsConfig, gathered
 from trainables.evals.base import Features, Request
 from trainables.evals.features import CheckpointSubject, FeatureStore, read, write
@@ -438,3 +439,76 @@ def test_a_process_killed_while_computing_holds_nobody_up(tmp_path: Path) -> Non
     process.join(60)
     found = FeatureStore(tmp_path / "cache").get("key", slow(tmp_path, 0))
     assert same(found, some_features())
+
+
+class Killed(BaseException):
+    """As a signal ends a process: in the middle, without a word."""
+
+
+def test_a_long_extraction_goes_on_where_it_was_killed(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four blocks of 16; the third is lost, and what was done is not encoded again."""
+    monkeypatch.setattr(features, "BLOCK", 16)
+    monkeypatch.setattr(_unfinished, "EVERY", 0.0)
+    request = Request("train", transform="rot", repeat=2)
+    wanted = CheckpointSubject(checkpoint, None, tmp_path / "whole").features(request)
+    subject = CheckpointSubject(checkpoint, None, tmp_path / "cache")
+    encode, seen = subject.method.encode, []
+
+    def dying(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.append(len(x))
+        if sum(seen) > 2 * 32:
+            raise Killed
+        return encode(x)
+
+    subject.method.encode = dying  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        subject.features(request)
+    folder = subject.store.under_way(subject.key(request))
+    assert [path.name for path in sorted(folder.iterdir())] == ["00000000-00000001.h5", "00000001-00000002.h5"]
+    assert not subject.store.path(subject.key(request)).exists()
+    seen.clear()
+    subject.method.encode = lambda x: (seen.append(len(x)), encode(x))[1]  # type: ignore[method-assign, func-returns-value]
+    assert same(subject.features(request), wanted)
+    assert sum(seen) == (60 - 2 * 16) * 2 and not folder.exists()
+
+
+def test_damaged_blocks_are_made_again(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "BLOCK", 16)
+    monkeypatch.setattr(_unfinished, "EVERY", 0.0)
+    subject = CheckpointSubject(checkpoint, None, tmp_path / "cache")
+    request = Request("val")
+    wanted = subject.features(request)
+    source, views = subject.data("val")
+    folder = tmp_path / "blocks"
+    under_way = _unfinished.Unfinished(folder, read, write)
+    for rows in torch.arange(60).split(16)[:3]:
+        under_way.add(subject._made(source, views, request, rows))
+    (folder / "00000001-00000002.h5").write_bytes(b"damaged")
+    again = _unfinished.Unfinished(folder, read, write)
+    assert again.count == 1 and [path.name for path in folder.iterdir()] == ["00000000-00000001.h5"]
+    for rows in torch.arange(60).split(16)[1:]:
+        again.add(subject._made(source, views, request, rows))
+    assert same(again.finished(), wanted) and again.count == 4
+
+
+def test_short_extractions_are_not_kept_and_long_ones_say_how_long(tmp_path: Path) -> None:
+    clock = iter(range(0, 1000, 25))
+    under_way = _unfinished.Unfinished(tmp_path / "blocks", read, write, lambda: float(next(clock)))
+    block = Features({"all": torch.ones(2, 3)}, {}, {}, {}, torch.arange(2))
+    kept = []
+    for _ in range(6):
+        under_way.add(block)
+        kept.append(sorted(path.name for path in (tmp_path / "blocks").glob("*")))
+    assert kept[:3] == [[], [], ["00000000-00000003.h5"]] and kept[-1][-1].endswith("-00000006.h5")
+    assert _unfinished.Unfinished(tmp_path / "blocks", read, write).finished().parts["all"].shape == (12, 3)
+
+
+def test_an_extraction_says_how_far_it_is(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(features, "BLOCK", 16)
+    monkeypatch.setattr(_progress, "EVERY", 0.0)
+    CheckpointSubject(checkpoint, None, tmp_path / "cache").features(Request("train"))
+    assert "digits: features of train 32 of 60, 0 s left" in capsys.readouterr().err

@@ -7,6 +7,7 @@ name in `Needs.capabilities`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -72,6 +73,10 @@ class Method(nn.Module):
     def original(self, name: str) -> str | None:
         """Our name of a tensor of the published code's checkpoints; None = it is left out. See `core.original`."""
         return name
+
+    def originals(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A published file's tensors where they must be joined or reshaped before `original` names them."""
+        return dict(given)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """{"loss": differentiable scalar, other names: detached scalars}; in eval mode the evaluation form.

@@ -1,8 +1,9 @@
-"""Checkpoints of the published codes, as `torch.save` wrote them, made into ours.
+"""Checkpoints of the published codes, as `torch.save` wrote them or as safetensors, made into ours.
 
 What may stand in such a file is what `torch.load(weights_only=True)` reads: tensors and plain values, no code. The
-weights lie at the top or under "model" or "state_dict"; the prefix `module.` of replicated training is taken off. Every
-method says which of its tensors is which of the original's (`Method.original`). All must be there and none left over.
+weights lie at the top or under one of `HOLDERS`; the prefix `module.` of replicated training is taken off. Every method
+says which of its tensors is which of the original's (`Method.originals`, `original`). All must be there and none left
+over, but for counts of batches, which old files do not have and no encoding reads.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from trainables.core.method import Method
 from trainables.core.state import CheckpointError
 
-HOLDERS = ("model", "state_dict")
+# of teachers and students, and of an encoder beside the one that follows it, evaluations are of the former
+HOLDERS = ("teacher", "target_encoder", "model", "state_dict", "model_state_dict", "gen_state_dict")
+COUNTS = "num_batches_tracked"
 
 
 def read_original(path: Path) -> dict[str, Tensor]:
@@ -27,6 +32,8 @@ def read_original(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: no such file, no file of `torch.save`, one that needs code to be run, or one without weights.
     """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError):
@@ -47,14 +54,24 @@ def read_original(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in tensors.items()}
 
 
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return {name.removeprefix("module."): value for name, value in load_file(path).items()}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: is no file of safetensors: {' '.join(str(error).split())[:200]}") from None
+
+
 def take_over(method: Method, given: Mapping[str, Tensor], path: Path) -> None:
     """Load the original's tensors into `method`, strictly.
 
     Raises:
         CheckpointError: one is missing, left over or of another shape; with the original's and our name.
     """
-    own, found = method.state_dict(), dict[str, Tensor]()
-    for name, value in given.items():
+    own = method.state_dict()
+    found = {name: value for name, value in own.items() if name.endswith(COUNTS)}
+    for name, value in method.originals(given).items():
         ours = method.original(name)
         if ours is None:
             continue

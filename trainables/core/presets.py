@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainables.extractors.names import Published, published
+
 COLOUR = ["rotation", "colour"]
 CONTRAST = {"head_norm": False, "head_out": 2048, "directions": "mean", "encoder": {"name": "resnet18"}}
 IMAGES = {"prediction_steps": 5, "negatives": 16}
@@ -59,9 +61,15 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def expand(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The method that a name means, and its options."""
-    method, preset = PRESETS.get(name, (name, {}))
+    """The method that a name means, an extractor's too, and its options."""
+    found = extractor(name)
+    method, preset = PRESETS.get(name, (name, {})) if found is None else (found.module, found.options)
     return method, _merged(preset, options)
+
+
+def extractor(name: str) -> Published | None:
+    """The published encoder that a method's name means; SimCLR is SIE's, which is trained."""
+    return None if name in PRESETS else published(name)
 
 
 def _merged(preset: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ covers the weights and the whole configuration, views included. It is one HDF5 f
 and of frames parts/NAME (n, L, d), of labels given per frame labels/FACTOR (n, F).
 
 Files are written under a temporary name and renamed, so that a file exists whole or not at all; one that was damaged
-later fails its checksums and is computed again. While one process computes, others that ask for the same wait.
+later fails its checksums and is computed again. While one process computes, others that ask for the same wait. What a
+long computation has done is kept in KEY.part/ (see `_unfinished.py`), so that the next attempt goes on from there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.atomic import replacing
+from datasets._progress import Progress
+from datasets.atomic import remove, replacing
 from datasets.base import Batch, Source, Spec, Split
 from datasets.channels import Channels
 from datasets.config import ConfigError
@@ -34,6 +36,7 @@ from trainables.core.config import digest, resolve
 from trainables.core.method import has
 from trainables.core.state import load_method
 from trainables.evals._encode import encode
+from trainables.evals._unfinished import Unfinished
 from trainables.evals.base import Features, Request
 
 VERSION = 1
@@ -53,6 +56,10 @@ class FeatureStore:
         """Where the features of `key` lie."""
         return self.folder / f"{key}.h5"
 
+    def under_way(self, key: str) -> Path:
+        """Where blocks of them lie as long as there are not all."""
+        return self.folder / f"{key}.part"
+
     def get(self, key: str, compute: Callable[[], Features]) -> Features:
         """The features stored under `key`, else those of `compute`, which are stored then."""
         found = read(self.path(key))
@@ -62,6 +69,7 @@ class FeatureStore:
                 if found is None:
                     found = compute()
                     write(self.path(key), found)
+                    remove(self.under_way(key))
         return found
 
     @contextmanager
@@ -149,9 +157,7 @@ class CheckpointSubject:
     def data(self, split: Split) -> tuple[Source, Views]:
         """The source of a split and the views over it, opened once."""
         if split not in self._open:
-            source = self.resolved.source(self.data_root, split)
-            if self._adapted and len(source.spec.shape) == 3 and source.spec.shape[0] != self.meta.spec.shape[0]:
-                source = Channels(source, self.meta.spec.shape[0])
+            source = shown(self.resolved.source(self.data_root, split), self.meta.spec.shape[0])
             views = self.resolved.build_views(source.spec)
             if not self._takes(views.spec.shape):
                 raise ConfigError(
@@ -212,32 +218,46 @@ class CheckpointSubject:
         return digest([self.meta.digest, data, request.identity, VERSION])
 
     def _compute(self, request: Request, source: Source, views: Views) -> Features:
+        """All blocks, from the first that an earlier attempt has not left behind."""
         self.method.eval()
         chosen = _chosen(source, request)
         if request.pool == "frames":
             self._check_size(source, views, request, chosen)
-        blocks = [self._block(source, views, request, rows) for rows in chosen.split(BLOCK)]
-        parts = {name: torch.cat([block[0][name] for block in blocks]) for name in blocks[0][0]}
+        under_way = Unfinished(self.store.under_way(self.key(request)), read, write)
+        progress = Progress(f"{self.resolved.data_name}: features of {request.split}", len(chosen))
+        for number, rows in enumerate(chosen.split(BLOCK)):
+            if number < under_way.count:
+                progress.done += len(rows)
+                continue
+            under_way.add(self._made(source, views, request, rows))
+            progress.add(len(rows))
+        return under_way.finished()
+
+    def _made(self, source: Source, views: Views, request: Request, rows: Tensor) -> Features:
+        """The features of at most BLOCK items.
+
+        Raises:
+            ConfigError: there are some that are not finite.
+        """
+        parts, batch = self._block(source, views, request, rows)
         for name, value in parts.items():
             if not bool(value.isfinite().all()):
                 raise ConfigError(
                     f"{self.checkpoint}: encodes to values that are not finite (part '{name}'); "
                     "its training diverged, choose another checkpoint or a lower train.lr"
                 )
-        batches = [block[1] for block in blocks]
         # of the transform, where it has a parameter, and those of the data themselves
-        drawn = [code for code in batches[0].params if code == request.transform or code in source.spec.params]
-        units = [code for code in batches[0].units if code in drawn]
+        drawn = [code for code in batch.params if code == request.transform or code in source.spec.params]
 
-        def rows(values: list[Tensor]) -> Tensor:
-            return torch.cat(values).cpu().repeat_interleave(max(request.draws, 1), 0)
+        def repeated(value: Tensor) -> Tensor:
+            return value.cpu().repeat_interleave(max(request.draws, 1), 0)
 
         return Features(
             parts=parts,
-            labels={name: rows([batch.labels[name] for batch in batches]) for name in batches[0].labels},
-            params={code: rows([batch.params[code][0] for batch in batches]) for code in drawn},
-            units={code: rows([batch.units[code][0] for batch in batches]) for code in units},
-            index=rows([batch.index for batch in batches]),
+            labels={name: repeated(value) for name, value in batch.labels.items()},
+            params={code: repeated(batch.params[code][0]) for code in drawn},
+            units={code: repeated(batch.units[code][0]) for code in batch.units if code in drawn},
+            index=repeated(batch.index),
         )
 
     def _check_size(self, source: Source, views: Views, request: Request, rows: Tensor) -> None:
@@ -268,6 +288,13 @@ class CheckpointSubject:
         if request.transform is None:
             return views.clean(batch)
         return views.only(batch, request.transform, rng, strength=request.strength, repeat=request.repeat)
+
+
+def shown(source: Source, channels: int) -> Source:
+    """A source whose images have the channels that an encoder takes; others as they are."""
+    spec = source.spec
+    changed = len(spec.shape) == 3 and not spec.fragments and spec.shape[0] != channels
+    return Channels(source, channels) if changed else source
 
 
 def _chosen(source: Source, request: Request) -> Tensor:
