@@ -13,6 +13,7 @@ from sweep.plan import Plan
 from sweep.space import check_point
 from sweep.spec import Sweep, load_sweep
 from trainables.core.load import ROOT, load, names
+from trainables.core.presets import expand
 
 
 def planned(sweep: Sweep) -> Plan:
@@ -65,7 +66,7 @@ def test_a_training_loss_is_no_objective(name: str) -> None:
 @pytest.mark.parametrize("name", names("space"))
 def test_it_searches_a_coefficient_of_its_method_or_an_evaluation(name: str) -> None:
     sweep = load_sweep(name)
-    coefficients = load("method", sweep.method).METHOD.coefficients
+    coefficients = load("method", expand(sweep.method, {})[0]).METHOD.coefficients
     searched = [one for one in coefficients if _searches(sweep, f"method.{one}")]
     assert searched or not coefficients or all(key.startswith("evals.") for key in sweep.space)
 
@@ -78,6 +79,14 @@ def test_some_sweep_searches_what_weighs_the_terms_of_a_method(method: str) -> N
     sweeps = [sweep for sweep in map(load_sweep, names("space")) if sweep.method == method]
     searched = [{one for one in wanted if _searches(sweep, f"method.{one}")} for sweep in sweeps]
     assert wanted and any(found == wanted for found in searched), "one of them searches all"
+
+
+def test_the_sweeps_of_v3_search_what_weighs_its_terms_together() -> None:
+    """All but what regroups pages of two digits or eight phonemes, and the target of the rank."""
+    sweeps = [sweep for sweep in map(load_sweep, names("space")) if expand(sweep.method, {})[0] == "v3"]
+    wanted = set(load("method", "v3").METHOD.coefficients)
+    wanted -= {"supersample_content", "widen_style", "compat", "rank_target"}
+    assert wanted <= {one for one in wanted for sweep in sweeps if _searches(sweep, f"method.{one}")}
 
 
 def _searches(sweep: Sweep, name: str) -> bool:

@@ -42,6 +42,7 @@ def test_every_row_of_duet_is_in_its_table() -> None:
     [
         ("sie", {"M": 14, "P": 7, "N": 1, "B": 24, "L": 8, "O": 2, "S": 1, "D": 7, "G": 1, "T": 7, "E": 7}),
         ("sim", {"M": 15, "L": 5, "D": 10, "E": 19, "T": 10, "I": 1}),
+        ("v3", {"M": 11, "L": 6, "T": 13, "D": 10, "E": 9, "P": 1, "F": 6}),
     ],
 )
 def test_every_row_of_a_family_is_in_its_table(method: str, rows: dict[str, int]) -> None:
