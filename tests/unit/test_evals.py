@@ -62,6 +62,18 @@ NEEDED: dict[str, dict[str, object]] = {
     "knn": {"transformed": ("fli",)},
     "reconstruction": {"transform": "rot", "decoder": "linear", "training": {"epochs": 40, "lr": 0.02}},
     "controlled_generation": {"limit": 60},
+    "informativeness": {
+        "parts": ("*",),
+        "factors": ("class", "size"),
+        "preset": "small",
+        "limit": 120,
+        "epochs": 3,
+        "shifts": 2,
+    },
+    "parameter_equivariance": {"transforms": ("rot", "bri"), "preset": "small", "limit": 120, "epochs": 3, "draws": 2},
+    "feature_equivariance": {"transforms": ("rot",), "preset": "small", "limit": 120, "epochs": 3},
+    "invariance": {"transforms": ("rot", "bri"), "limit": 60},
+    "disentanglement": {"factors": ("class", "size"), "transforms": ("rot",), "quarters": (), "limit": 60},
 }
 
 

@@ -177,6 +177,34 @@ def scatter(
     return _png(path, figure)
 
 
+def clouds(path: Path, x: Tensor, ys: Mapping[str, Tensor], label: str, title: str) -> Path:
+    """A PNG of points, x (n,) against each of several y (n,) side by side, the first 2,000 of them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.4 * len(ys), 3), layout="constrained")
+    for axes, (name, y) in zip(figure.subplots(1, len(ys), squeeze=False)[0], ys.items(), strict=True):
+        axes.scatter(x[:POINTS].tolist(), y[:POINTS].tolist(), s=4, alpha=0.5, linewidths=0)
+        axes.set(xlabel=label, ylabel=name)
+    figure.suptitle(title, fontsize=10)
+    return _png(path, figure)
+
+
+def band(
+    path: Path, x: Tensor, y: Tensor, limits: Tensor, labels: tuple[str, str], title: str, log: bool = False
+) -> Path:
+    """A PNG of a curve, x (m,) and y (m,), in a band of limits (2, m); labels: of the axes. `log`: of x."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.fill_between(x.tolist(), *limits.tolist(), alpha=0.25, linewidth=0)
+    axes.plot(x.tolist(), y.tolist())
+    if log:
+        axes.set_xscale("log")
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+    return _png(path, figure)
+
+
 def histograms(path: Path, values: Tensor, title: str) -> Path:
     """A PNG of the density of each column (m, d), in 100 bins, beside that of N(0, 1), cut at three times its top."""
     from matplotlib.figure import Figure

@@ -102,8 +102,9 @@ MEASURES: dict[str, dict[str, Measure]] = {
 
 
 def chosen(kind: str, names: Sequence[str]) -> list[str]:
-    """Those of a kind's measures that are named, or the usual ones."""
-    return [name for name, one in MEASURES[kind].items() if name in names or (not names and one.chosen)]
+    """Those of a kind's measures that are named, or where none of them is, the usual ones."""
+    named = [name for name in MEASURES[kind] if name in names]
+    return named or [name for name, one in MEASURES[kind].items() if one.chosen]
 
 
 def check(names: Sequence[str]) -> None:
