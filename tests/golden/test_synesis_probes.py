@@ -85,7 +85,7 @@ def trained(
 ) -> tuple[list[State], History]:
     """A whole run from the stored first weights, without shuffling; the last `held` rows decide when to stop."""
     rows = torch.arange(len(job.x))
-    cfg = BankConfig(metric_batch=1, standardise=False, **options)
+    cfg = BankConfig(metric_batch=1, standardise=False, begin="random", **options)
     start = bank_of(shape, [weights(g, "w.init.")] * twins)
     split = Rows(rows[:-held], rows[-held:])
     return _bank_training.fit([job] * twins, shape, split, cfg, 0, start=start, shuffle=False)

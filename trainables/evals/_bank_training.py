@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor
 from datasets._progress import Progress
 from trainables.core.draws import generator
 from trainables.evals import probes
-from trainables.evals._bank import Bank, Probe, Shape, State, linear
+from trainables.evals._bank import Bank, Probe, Shape, Stacked, State, linear
 from trainables.evals._heads import Hidden
 from trainables.evals.base import EvalConfig, Features
 from trainables.evals.probes import hold_out, standardisation
@@ -39,7 +39,7 @@ Preset = Literal["project", "small", "paper_run", "original"]
 TOGETHER = 16  # probes of a bank, which bounds its memory
 LOOK = 1024  # held-out rows at once
 SMALL = {"hidden": (64,), "batch_size": 32, "epochs": 15, "patience": 3, "limit": 400}
-PUBLISHED = {"slp": "adam", "standardise": False, "keep": "last", "held_out": 0.1}
+PUBLISHED = {"slp": "adam", "standardise": False, "begin": "random", "keep": "last", "held_out": 0.1}
 
 
 class BankConfig(EvalConfig):
@@ -72,6 +72,11 @@ class BankConfig(EvalConfig):
         0.2, gt=0, lt=1, description="share of the train items that decides when to stop (published: 0.1)"
     )
     standardise: bool = Field(True, description="features by the train split's mean and deviation (published: off)")
+    begin: Literal["mean", "random"] = Field(
+        "mean",
+        description="first answer of a network: the mean, or the classes' shares, which are kept where no epoch is "
+        "better; or that of random weights (published)",
+    )
     keep: Literal["best", "last"] = Field("best", description="weights of which epoch (published: last, by mistake)")
     metric_batch: int | None = Field(
         None, ge=1, description="metrics as means over batches of so many items, and the held-out loss over those of "
@@ -135,8 +140,8 @@ class History:
     """Of P probes, whose entries are NaN once they have stopped.
 
     Attributes:
-        step: (P,) train loss of each step. held: (P,) mean held-out loss of each epoch. best: epoch of the lowest one.
-        epochs: that were run.
+        step: (P,) train loss of each step. held: (P,) mean held-out loss of each epoch. best: epoch of the lowest one,
+            -1 = before the first. epochs: that were run.
     """
 
     step: list[Tensor] = field(default_factory=list)
@@ -181,9 +186,11 @@ def fit(
         start: before the first step; None = drawn by the seed. watch: called after each step, gradients still there.
     """
     count = len(jobs)
-    bank = start or Bank(shape, count, generator(seed, "start"), jobs[0].x.dtype)
-    history = History(best=[0] * count, epochs=[0] * count)
+    bank = start or _begun(jobs, shape, rows, cfg, seed)
+    history = History(best=[-1] * count, epochs=[0] * count)
     kept, lowest, active = [bank.state(job) for job in range(count)], [math.inf] * count, list(range(count))
+    if cfg.begin == "mean" and not shape.batch_norm:  # one that has seen nothing compares with none that has
+        lowest = _held_out(bank, jobs, rows.held, cfg, active).tolist()
     optimizer, progress = _adam(bank, cfg), Progress(f"{count} probes: epoch", cfg.epochs)
     for epoch in range(cfg.epochs):
         order, train = generator(seed, "order", epoch), rows.epoch(epoch)
@@ -206,6 +213,26 @@ def fit(
             bank, optimizer = _narrowed(bank, optimizer, going, cfg)
             active = [active[place] for place in going]
     return kept, history
+
+
+def _begun(jobs: Sequence[Job], shape: Shape, rows: Rows, cfg: BankConfig, seed: int) -> Bank:
+    """Networks before the first step; where they are to begin with a mean, the last layer sees no feature."""
+    bank = Bank(shape, len(jobs), generator(seed, "start"), jobs[0].x.dtype)
+    if cfg.begin == "mean":
+        last = cast(Stacked, bank.layers[-1])
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.copy_(torch.stack([_first_answer(job, rows.train, shape) for job in jobs]))
+    return bank
+
+
+def _first_answer(job: Job, rows: Tensor, shape: Shape) -> Tensor:
+    y = job.y[rows]
+    if job.kind == "class":
+        return (1 + y.bincount(minlength=job.outputs)).to(job.x.dtype).log()
+    if job.kind == "tags":
+        return ((1 + y.sum(0)) / (2 + len(y))).logit()
+    return torch.zeros_like(y[0]) if shape.batch_norm else y.mean(0)
 
 
 def _pass(

@@ -24,8 +24,9 @@ from pydantic import Field
 from datasets.base import Spec
 from trainables.evals import _files, _measures, _moved
 from trainables.evals._bank_training import PUBLISHED, SMALL, BankConfig, Job, fitted, rows_of
-from trainables.evals._moved import MovedConfig, beside
+from trainables.evals._moved import MovedConfig, Pairs, beside
 from trainables.evals.base import REPORTED, Capabilities, Needs, Request, Result, Subject, chosen_parts
+from trainables.evals.probes import standardisation
 
 PAPER = {**PUBLISHED, "weight_decay": 1e-2, "batch_size": 32, "epochs": 5, "patience": 3, "metric_batch": 1}
 DRAWS = "of train items, one after the other over the epochs (published: a new one each time)"
@@ -70,10 +71,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     result, seed = Result({}), int(rng.integers(2**31))
     parts, codes = chosen_parts(cfg, subject.method.parts), _moved.codes(cfg, subject.spec)
     train = {code: _moved.pairs(subject, "train", code, cfg.limit, cfg.draws) for code in codes}
-    jobs = {
-        (part, code): Job(beside(*some.of(part)), some.unit.double(), "number", 1)
-        for part in parts for code, some in train.items()
-    }  # fmt: skip
+    jobs = {(part, code): job(cfg, some, part) for part in parts for code, some in train.items()}
     rows = rows_of(train[codes[0]].moved, cfg, seed, cfg.draws)
     probes = fitted(jobs, cfg, rows, seed)
     for ((part, code), probe), one in probes.items():
@@ -95,3 +93,10 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     table = [(*name.split("/"), value) for name, value in result.metrics.items()]
     result.artifacts["table.csv"] = _files.table(subject.out / "table.csv", ("part", "split", "metric", "value"), table)
     return result
+
+
+def job(cfg: Config, some: Pairs, part: str) -> Job:
+    """From features side by side to the parameter, which is trained at deviation 1 where features are."""
+    y = some.unit.double()
+    centre, spread = standardisation(y) if cfg.standardise else (None, None)
+    return Job(beside(*some.of(part)), y, "number", 1, centre=centre, spread=spread)
