@@ -276,7 +276,7 @@ def _spread(values: Tensor, active: Sequence[int], count: int) -> Tensor:
 
 
 def _adam(bank: Bank, cfg: BankConfig) -> torch.optim.Adam:
-    return torch.optim.Adam(bank.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
+    return torch.optim.Adam(bank.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
 
 
 def _narrowed(
