@@ -59,12 +59,18 @@ def decoded(subject: CheckpointSubject) -> base.Result:
     return evaluate(subject, "latent_decoder", {"parts": ["*"], "training": {"epochs": 1}, "clips": 2})
 
 
+def informed(subject: CheckpointSubject) -> base.Result:
+    return evaluate(subject, "informativeness", {"parts": ["*"], "epochs": 2})
+
+
 SHORT: dict[str, dict[str, Any]] = {
     "relation": {"steps": 16}, "latent_decoder": {"training": {"epochs": 1}, "clips": 2},
+    "informativeness": {"epochs": 2}, "parameter_equivariance": {"epochs": 2}, "feature_equivariance": {"epochs": 2},
+    "disentanglement": {"transforms": ("rot",), "quarters": ()},
     "interpolation_score": {"limit": 8}, "latent_space": {"limit": 30}, "total_correlation": {"limit": 30},
     "ood": {"data": {**PAGES["data"], "styles": "unseen"}, "shots": [1, 5]},
 }  # fmt: skip
-READ_FIRST = {"reconstruction": reconstructed, "linear": probed, "latent_decoder": decoded}
+READ_FIRST = {"reconstruction": reconstructed, "linear": probed, "latent_decoder": decoded, "informativeness": informed}
 
 
 def made(config: dict[str, Any], folder: Path) -> Path:
