@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -149,6 +150,9 @@ class Known:
         """Images that hold exactly what a perfect representation holds."""
         z = Known(self.out).features(request).parts["all"]
         return 0.5 + (z @ drawing() / 30).unflatten(1, SPEC.shape)
+
+    def seen(self, request: Request) -> Iterator[Tensor]:
+        yield from self.inputs(request).split(64)
 
     def normalized(self, inputs: Tensor) -> Tensor:
         return inputs

@@ -253,6 +253,16 @@ def test_inputs_are_what_was_encoded_in_the_order_of_the_features(subject: Check
         torch.testing.assert_close(subject.method.encode(seen - 0.5)["all"], features.parts["all"])
 
 
+def test_some_inputs_at_a_time_are_all_of_them(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, request = CheckpointSubject(checkpoint, None, tmp_path), Request("val", limit=50)
+    whole = subject.inputs(request)
+    monkeypatch.setattr(features, "BLOCK", 20)
+    pieces = list(subject.seen(request))
+    assert [len(some) for some in pieces] == [20, 20, 10] and torch.equal(torch.cat(pieces), whole)
+
+
 def test_a_transform_need_not_be_in_the_stack_but_must_exist(subject: CheckpointSubject) -> None:
     found = subject.features(Request("val", "flv"))
     assert set(found.units["flv"].flatten().tolist()) == {0.25, 0.75}

@@ -96,8 +96,8 @@ def values(
     spec, found = subject.spec, {}
     colours: dict[str, Tensor] = {}
     if any(factor not in spec.labels and factor in colour_labels.FACTORS for factor in factors):
-        seen = subject.inputs(Request(request.split, limit=request.limit))
-        pieces = [colour_labels.colour_labels(some, cfg.circular_hue) for some in seen.split(512)]
+        seen = subject.seen(Request(request.split, limit=request.limit))
+        pieces = [colour_labels.colour_labels(some, cfg.circular_hue) for some in seen]
         colours = {name: torch.cat([one[name] for one in pieces]) for name in pieces[0]}
     for factor, kind in factors.items():
         if kind == "tags":
