@@ -138,7 +138,8 @@ def test_pairs_of_features() -> None:
 def pairs_of(original: Tensor, transformed: Tensor, p: Tensor) -> _moved.Pairs:
     index = torch.arange(len(original))
     clean = Features({"all": original}, {}, {}, {}, index)
-    return _moved.Pairs(clean, Features({"all": transformed}, {}, {}, {}, index), p.reshape(-1, 1), 1)
+    units = {"hue_shift": p.reshape(-1, 1)}
+    return _moved.Pairs(clean, Features({"all": transformed}, {}, {}, units, index), "hue_shift")
 
 
 def split_of(g: dict[str, Tensor], *names: str) -> _moved.Pairs:

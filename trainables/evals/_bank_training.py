@@ -191,7 +191,7 @@ def fit(
     kept, lowest, active = [bank.state(job) for job in range(count)], [math.inf] * count, list(range(count))
     if cfg.begin == "mean" and not shape.batch_norm:  # one that has seen nothing compares with none that has
         lowest = _held_out(bank, jobs, rows.held, cfg, active).tolist()
-    optimizer, progress = _adam(bank, cfg), Progress(f"{count} probes: epoch", cfg.epochs)
+    optimizer, progress = _adam(bank, cfg), Progress(f"probes, {count} at once: epoch", cfg.epochs)
     for epoch in range(cfg.epochs):
         order, train = generator(seed, "order", epoch), rows.epoch(epoch)
         train = train[torch.randperm(len(train), generator=order)] if shuffle else train

@@ -66,22 +66,27 @@ class Pairs:
     """Items and their transformed selves, n = items x draws, item-major.
 
     Attributes:
-        clean, moved: features; of the former one row for each item. unit: (n, 1) the parameter as one number.
+        clean, moved: features; of the former one row for each item. code: of the transform. draws: of each item.
     """
 
     clean: Features
     moved: Features
-    unit: Tensor
-    draws: int
+    code: str
+    draws: int = 1
 
     def of(self, part: str) -> tuple[Tensor, Tensor]:
         """(n, d) of the items, and of the same transformed."""
         return self.clean.parts[part].repeat_interleave(self.draws, 0), self.moved.parts[part]
 
     @property
+    def unit(self) -> Tensor:
+        """(n, 1) the parameter as one number."""
+        return self.moved.units[self.code]
+
+    @property
     def natural(self) -> Tensor:
         """(n,) the parameter in its own unit."""
-        return next(iter(self.moved.params.values()))[:, 0]
+        return self.moved.params[self.code][:, 0]
 
 
 def pairs(subject: Subject, split: Split, code: str, limit: int | None, draws: int = 1) -> Pairs:
@@ -89,7 +94,7 @@ def pairs(subject: Subject, split: Split, code: str, limit: int | None, draws: i
     clean, moved = (subject.features(request) for request in both(split, [code], limit, draws))
     if not torch.equal(clean.index.repeat_interleave(draws), moved.index):
         raise ConfigError(f"transforms: items under '{code}' are not those that are clean")
-    return Pairs(clean, moved, moved.units[code], draws)
+    return Pairs(clean, moved, code, draws)
 
 
 def beside(original: Tensor, transformed: Tensor) -> Tensor:

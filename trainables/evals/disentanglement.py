@@ -62,7 +62,7 @@ WHICH: dict[str, Sequence[str]] = {"low": LOW, "high": HIGH}
 
 def requests(cfg: Config, spec: Spec) -> list[Request]:
     """Features of the reported splits, clean and under each part of each transform."""
-    moved = list(dict.fromkeys(code for _, code, _ in grid(cfg, spec)))
+    moved = list(dict.fromkeys(code for _, code in grid(cfg, spec)))
     return [request for split in REPORTED for request in _moved.both(split, moved, cfg.limit)]
 
 
@@ -74,7 +74,7 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     """
     kinds = _factors.kinds(cfg, spec)
     probes: tuple[str, ...] = cfg.probes
-    there = {(factor, code, probe): 0.0 for factor, code, _ in grid(cfg, spec) for probe in dict.fromkeys(probes)}
+    there = {(factor, code, probe): 0.0 for factor, code in grid(cfg, spec) for probe in dict.fromkeys(probes)}
     names = named(there, kinds)
     return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in names]
 
@@ -104,7 +104,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     kinds, cells, widths = _factors.kinds(cfg, subject.spec), grid(cfg, subject.spec), subject.method.parts
     for split in REPORTED:
         still, true = _factors.labelled(subject, cfg, Request(split, limit=cfg.limit), kinds)
-        moved = {code: _seen(subject, cfg, split, code) for code in dict.fromkeys(code for _, code, _ in cells)}
+        moved = {code: _seen(subject, cfg, split, code) for code in dict.fromkeys(code for _, code in cells)}
         for part in chosen_parts(cfg, widths):
             found: dict[tuple[str, str, str], float] = {}
             for factor, kind in kinds.items():
@@ -112,7 +112,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
                 for probe in dict.fromkeys(cfg.probes):
                     one = probe_of(inputs["informativeness"], part, factor, probe, widths[part])
                     before = measured_one(kind, name, one(still.parts[part]), true[factor], scale)
-                    for code in [code for own, code, _ in cells if own == factor]:
+                    for code in [code for own, code in cells if own == factor]:
                         after = measured_one(kind, name, one(moved[code].parts[part]), true[factor], scale)
                         found[factor, code, probe] = before - after if kind == "number" else after - before
                         told = (before, after, found[factor, code, probe])
@@ -129,8 +129,8 @@ def _seen(subject: Subject, cfg: Config, split: Split, code: str) -> Features:
     return found.aggregated() if cfg.aggregate else found
 
 
-def grid(cfg: Config, spec: Spec) -> list[tuple[str, str, str]]:
-    """(factor, transform with its part, quarter or "") of all that is judged.
+def grid(cfg: Config, spec: Spec) -> list[tuple[str, str]]:
+    """(factor, transform with its part of the range) of all that is judged.
 
     Raises:
         ConfigError: there is no such transform, or none that moves another factor.
@@ -139,17 +139,13 @@ def grid(cfg: Config, spec: Spec) -> list[tuple[str, str, str]]:
     codes, found = cfg.transforms or usual, []
     for code in dict.fromkeys(codes):
         for quarter in dict.fromkeys(cfg.quarters) if cfg.quarters else ("",):
-            named = f"{code}@{quarter}" if quarter else code
-            _moved.check(named, spec)
-            found += [(factor, named, quarter) for factor in _factors.kinds(cfg, spec) if moves(code) != factor]
+            ranged = f"{code}@{quarter}" if quarter else code
+            _moved.check(ranged, spec)
+            moves = find(code).factor  # "" where it moves none
+            found += [(factor, ranged) for factor in _factors.kinds(cfg, spec) if factor != moves]
     if not found:
         raise ConfigError("transforms: name one, and a factor that it does not move itself")
     return found
-
-
-def moves(code: str) -> str:
-    """The factor that a transform moves itself, "" where it is none."""
-    return find(code).factor
 
 
 def probe_of(result: Result, part: str, factor: str, probe: str, width: int) -> Probe:

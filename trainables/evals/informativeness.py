@@ -30,7 +30,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from datasets.base import Spec
+from datasets.base import Spec, Split
 from trainables.evals import _factors, _files, _label_shift, _measures
 from trainables.evals._bank import Probe
 from trainables.evals._bank_training import PUBLISHED, SMALL, BankConfig, Job, Kind, fitted, rows_of
@@ -100,27 +100,28 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     found = {split: _factors.labelled(subject, cfg, Request(split, limit=cfg.limit), factors) for split in EVERY}
     train, y = found["train"]
     parts = chosen_parts(cfg, subject.method.parts)
-    jobs = {(part, factor): job(cfg, subject.spec, train.parts[part], y[factor], factor, kind)
-            for part in parts for factor, kind in factors.items()}  # fmt: skip
+    jobs = {
+        (part, factor): job(cfg, subject.spec, train.parts[part], y[factor], factor, kind)
+        for part in parts
+        for factor, kind in factors.items()
+    }
     probes = fitted(jobs, cfg, rows_of(train, cfg, seed), seed)
     for ((part, factor), probe), one in probes.items():
         file = f"probe_{part}_{factor}_{probe}.safetensors"
         result.artifacts[file] = one.save(subject.out / file)
     for split in REPORTED:
         features, true = found[split]
-        for part in parts:
-            for factor, kind in factors.items():
-                place = f"{part}/{split}/{factor}"
-                result.metrics[f"{place}_baseline_{BASELINES[kind]}"] = baseline(
-                    cfg, factor, kind, y[factor], true[factor]
-                )
-                for probe in dict.fromkeys(cfg.probes):
-                    told = probes[(part, factor), probe](features.parts[part])
-                    values = measured(cfg, factor, kind, told, true[factor])
-                    result.metrics |= {f"{place}_{probe}_{name}": value for name, value in values.items()}
+        for part, factor in jobs:
+            kind, place = factors[factor], f"{part}/{split}/{factor}"
+            constant = baseline(kind, y[factor], true[factor], cfg.scale_of(factor))
+            result.metrics[f"{place}_baseline_{BASELINES[kind]}"] = constant
+            for probe in dict.fromkeys(cfg.probes):
+                told = probes[(part, factor), probe](features.parts[part])
+                values = measured(cfg, factor, kind, told, true[factor])
+                result.metrics |= {f"{place}_{probe}_{name}": value for name, value in values.items()}
     for factor in [factor for factor, kind in factors.items() if _shifts(cfg, kind)]:
-        result.metrics |= _shifted(cfg, {split: (one, known[factor]) for split, (one, known) in found.items()}, 
-                                   {part: jobs[part, factor] for part in parts}, factor, seed)  # fmt: skip
+        own = {split: (features, true[factor]) for split, (features, true) in found.items()}
+        result.metrics |= _shifted(cfg, own, {part: jobs[part, factor] for part in parts}, factor, seed)
     rows = [(*name.split("/"), value) for name, value in result.metrics.items()]
     result.artifacts["table.csv"] = _files.table(subject.out / "table.csv", ("part", "split", "metric", "value"), rows)
     return result
@@ -144,12 +145,11 @@ def measured(cfg: Config, factor: str, kind: Kind, told: Tensor, true: Tensor) -
     return _measures.measured(kind, names, told, true, cfg.scale_of(factor), cfg.metric_batch)
 
 
-def baseline(cfg: Config, factor: str, kind: Kind, train: Tensor, true: Tensor) -> float:
+def baseline(kind: Kind, train: Tensor, true: Tensor, scale: float) -> float:
     """What is reached without features."""
     if kind == "class":
         return chance(train, true)
-    constant = train.mean(0).expand_as(true)
-    return measured_one(kind, BASELINES[kind], constant, true, cfg.scale_of(factor))
+    return measured_one(kind, BASELINES[kind], train.mean(0).expand_as(true), true, scale)
 
 
 def measured_one(kind: Kind, name: str, told: Tensor, true: Tensor, scale: float = 1.0) -> float:
@@ -162,7 +162,7 @@ def _shifts(cfg: Config, kind: Kind) -> list[str]:
 
 
 def _shifted(
-    cfg: Config, found: Mapping[str, tuple[Features, Tensor]], jobs: Mapping[str, Job], factor: str, seed: int
+    cfg: Config, found: Mapping[Split, tuple[Features, Tensor]], jobs: Mapping[str, Job], factor: str, seed: int
 ) -> dict[str, float]:
     """Accuracies of probes that were fitted on train sets with other shares of the classes."""
     train, y = found["train"]
