@@ -41,6 +41,7 @@ def test_every_row_of_duet_is_in_its_table() -> None:
     ("method", "rows"),
     [
         ("sie", {"M": 14, "P": 7, "N": 1, "B": 24, "L": 8, "O": 2, "S": 1, "D": 7, "G": 1, "T": 7, "E": 7}),
+        ("synesis", {"E": 14, "P": 5, "M": 5, "T": 10, "D": 11, "F": 33, "X": 3}),
         ("sim", {"M": 15, "L": 5, "D": 10, "E": 19, "T": 10, "I": 1}),
     ],
 )
