@@ -279,7 +279,7 @@ def test_items_of_one_object_are_averaged(tmp_path: Path) -> None:
     moved = run(
         disentanglement, subject, {"informativeness": mean}, aggregate=True, transforms=("hue_shift",), **options
     )
-    rows = rows_of(moved.artifacts["table.csv"])
+    rows = rows_of(moved.artifacts["disentanglement.csv"])
     clean = [float(row["clean"]) for row in rows if row["split"] == "test"]
     assert clean == pytest.approx([mean.metrics["all/test/size_slp_rmse"]] * 4)
 
@@ -302,6 +302,7 @@ def test_presets_say_what_was_published() -> None:
     para = parameter_equivariance.Config(preset="original")
     assert (para.weight_decay, para.batch_size, para.epochs, para.patience) == (1e-3, 32, 100, 10)
     assert parameter_equivariance.Config(preset="small", limit=50).limit == 50
+    assert disentanglement.Config(quarters=[75, "sane"]).quarters == ("75", "sane")
     for module in (informativeness, parameter_equivariance, feature_equivariance):
         known = module.Config().model_fields_set | set(module.Config.model_fields)
         assert all(set(values) <= known for values in module.Config.PRESETS.values())

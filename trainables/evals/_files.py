@@ -25,6 +25,12 @@ def table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     return path
 
 
+def metrics(path: Path, found: Mapping[str, float]) -> Path:
+    """A CSV file of "part/split/metric" -> value."""
+    rows = [(*name.split("/"), value) for name, value in found.items()]
+    return table(path, ("part", "split", "metric", "value"), rows)
+
+
 def agreement(path: Path, true: Tensor, predicted: Tensor, title: str, unit: str, circular: bool) -> Path:
     """A PNG: predicted against true values (n,), the first 2,000 of them; circular values as degrees in [0, 360)."""
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ where it got worse:
 in the lower half of their published ranges, where every image comes out inverted or black. A transform is not judged by
 the factor that it moves itself. `quarters: []` draws from the whole range, also of transforms that have no parts.
 
-`table.csv` has a row for each probe, transform and split: clean and moved measure, difference.
+`disentanglement.csv` has a row for each probe, transform and split: clean and moved measure, difference.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from datasets.base import Spec, Split
 from datasets.config import ConfigError
@@ -52,6 +52,11 @@ class Config(FactorsConfig):
     quarters: tuple[Quarter, ...] = Field(
         ("25", "50", "75", "100"), description="parts of the range; () = all of it at once"
     )
+
+    @field_validator("quarters", mode="before")
+    @classmethod
+    def _named(cls, quarters: Any) -> Any:
+        return tuple(map(str, quarters)) if isinstance(quarters, list | tuple) else quarters
 
 
 NEEDS = Needs(after=("informativeness",))
@@ -120,7 +125,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
             values = named(found, kinds)
             result.metrics |= {f"{part}/{split}/{name}": value for name, value in values.items()}
     columns = ("part", "split", "factor", "transform", "probe", "measure", "clean", "moved", "difference")
-    result.artifacts["table.csv"] = _files.table(subject.out / "table.csv", columns, rows)
+    result.artifacts["disentanglement.csv"] = _files.table(subject.out / "disentanglement.csv", columns, rows)
     return result
 
 

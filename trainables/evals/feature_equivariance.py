@@ -13,9 +13,9 @@ published), each dimension for itself, by one batch norm that is trained, or not
     CODE_PROBE_gain            (identity_mse - mse) / the larger of both: 1 = perfect, 0 = as z itself, below 0 = worse
 
 `slp` exactly (of the project's preset) sees p through hinges at `embedding` places, see `_bank_training.exact`; with
-`norm: batch` it is trained. Artifacts: each probe and `table.csv`; with `mini_validation` loss and cosine during the
-training, on 500 held-out rows twenty times an epoch; with `debug` mean and deviation of each gradient, and features of
-items before, after and as predicted.
+`norm: batch` it is trained. Artifacts: each probe, `predictor_PART_CODE_PROBE.safetensors`, and
+`feature_equivariance.csv`; with `mini_validation` loss and cosine during the training, on 500 held-out rows twenty
+times an epoch; with `debug` mean and deviation of each gradient, and features of items before, after and as predicted.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     look = watched.of if cfg.mini_validation or cfg.debug else None
     probes = fitted(jobs, cfg, rows, seed, cfg.embedding, batch, look)
     for ((part, code), probe), one in probes.items():
-        file = f"probe_{part}_{code}_{probe}.safetensors"
+        file = f"predictor_{part}_{code}_{probe}.safetensors"
         result.artifacts[file] = one.save(subject.out / file)
     for split in REPORTED:
         for code in codes:
@@ -115,8 +115,8 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
                     result.metrics |= {f"{part}/{split}/{code}_{probe}_{name}": v for name, v in values.items()}
                     if cfg.debug and split == "val":
                         _draw(result, subject, one, own, f"{part}_{code}_{probe}")
-    table = [(*name.split("/"), value) for name, value in result.metrics.items()]
-    result.artifacts["table.csv"] = _files.table(subject.out / "table.csv", ("part", "split", "metric", "value"), table)
+    name = "feature_equivariance.csv"
+    result.artifacts[name] = _files.metrics(subject.out / name, result.metrics)
     watched.write(result, subject)
     return result
 

@@ -13,8 +13,8 @@ entropy of each); of colour images also hue, saturation and brightness.
     tags_PROBE_auroc, _ap                 means over the tags; tags_baseline_ap of one score for all items
     FACTOR_PROBE_SHIFT_accuracy           with `shifts`: SHIFT is balanced, shift0, shift1, ...; see `_label_shift.py`
 
-`measures` names others: mse, in the label's own units, and f1, which of all items together is the accuracy. Artifacts:
-`probe_PART_FACTOR_PROBE.safetensors`, which `disentanglement` reads, and `table.csv`.
+`measures` names others: mse, in the label's own units, and f1, which of all items together is the accuracy.
+Artifacts: `probe_PART_FACTOR_PROBE.safetensors`, which `disentanglement` reads, and `informativeness.csv`.
 
 The published numbers are of `preset: paper_run`. They are regressed on raw labels, up to 255, at rate 1e-3: single
 layers do not reach the mean in ten epochs. Compare probes of one preset.
@@ -122,8 +122,8 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     for factor in [factor for factor, kind in factors.items() if _shifts(cfg, kind)]:
         own = {split: (features, true[factor]) for split, (features, true) in found.items()}
         result.metrics |= _shifted(cfg, own, {part: jobs[part, factor] for part in parts}, factor, seed)
-    rows = [(*name.split("/"), value) for name, value in result.metrics.items()]
-    result.artifacts["table.csv"] = _files.table(subject.out / "table.csv", ("part", "split", "metric", "value"), rows)
+    name = "informativeness.csv"
+    result.artifacts[name] = _files.metrics(subject.out / name, result.metrics)
     return result
 
 

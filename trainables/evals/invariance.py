@@ -79,8 +79,8 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
                 result.metrics |= {f"{part}/{split}/{code}_{name}": value for name, value in values.items()}
                 for path in _written(subject.out, f"{part}_{code}_{split}", code, seen, apart, curve):
                     result.artifacts[path.name] = path
-    rows = [(*name.split("/"), value) for name, value in result.metrics.items()]
-    result.artifacts["table.csv"] = _files.table(subject.out / "table.csv", ("part", "split", "metric", "value"), rows)
+    name = "invariance.csv"
+    result.artifacts[name] = _files.metrics(subject.out / name, result.metrics)
     return result
 
 

@@ -10,7 +10,8 @@ are drawn once and are the same for every encoder.
 
 `transform_parameter` is the stricter question, of the transformed item alone and on the circle where the parameter is a
 turn. Here 0 and 1 are far apart, as published: what looks alike at both ends is not readable. Parameters of pitch_shift
-depend on the data's rate, so that encoders for other rates do not compare. Artifacts: each probe, and `table.csv`.
+depend on the data's rate, so that encoders for other rates do not compare. Artifacts: each probe,
+`parameter_PART_CODE_PROBE.safetensors`, and `parameter_equivariance.csv`.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     rows = rows_of(train[codes[0]].moved, cfg, seed, cfg.draws)
     probes = fitted(jobs, cfg, rows, seed)
     for ((part, code), probe), one in probes.items():
-        file = f"probe_{part}_{code}_{probe}.safetensors"
+        file = f"parameter_{part}_{code}_{probe}.safetensors"
         result.artifacts[file] = one.save(subject.out / file)
     for split in REPORTED:
         for code in codes:
@@ -90,8 +91,8 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
                     told = probes[(part, code), probe](x)
                     values = _measures.measured("number", MEASURES, told, true, batch=cfg.metric_batch)
                     result.metrics |= {f"{place}_{probe}_{name}": value for name, value in values.items()}
-    table = [(*name.split("/"), value) for name, value in result.metrics.items()]
-    result.artifacts["table.csv"] = _files.table(subject.out / "table.csv", ("part", "split", "metric", "value"), table)
+    name = "parameter_equivariance.csv"
+    result.artifacts[name] = _files.metrics(subject.out / name, result.metrics)
     return result
 
 
