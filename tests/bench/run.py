@@ -19,11 +19,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from benches import judged, overhead, packed, pages, pipeline, ranking, sound, step, store
+from benches import judged, overhead, packed, pages, pipeline, profile, ranking, sound, step, store
 from benches.rows import HEADER, Row, update, where
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-LETTERS = "cdeghijkabf"  # what needs one quiet core first, what keeps all cores busy last
+LETTERS = "cdeghijklabf"  # what needs one quiet core first, what keeps all cores busy last
 SIZES = {"a": "nested", "b": "trials", "f": "pairs"}  # the option that scales a benchmark
 CALM = 1.5  # load below which a measurement begins
 
@@ -74,6 +74,7 @@ def _measures(options: argparse.Namespace) -> dict[str, Callable[[], list[Row]]]
         "h": sound.measure,
         "j": pages.measure,
         "k": ranking.measure,
+        "l": profile.measure,
     }
 
 

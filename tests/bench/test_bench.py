@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benches import judged, overhead, packed, pages, pipeline, ranking, sound, step, store
+from benches import judged, overhead, packed, pages, pipeline, profile, ranking, sound, step, store
 from benches.rows import BEGIN, END, Row, update
 
 
@@ -45,6 +45,15 @@ def test_features_are_encoded_once_for_five_evaluations() -> None:
     found = store.compare(items=600)
     assert found["items"] == 600
     assert found["ratio"] >= 2.5  # of 5; the probes' own cost weighs more with few images
+
+
+def test_a_full_profile_is_whole_and_probes_are_cheaper_together() -> None:
+    found = profile.profile(items=150, encoder="narrow_cifar10_resnet8", epochs=1)
+    # splits, of each three factors with baseline, of each three shifts, of four transforms, and two means over all
+    read, told, made, near = 3 * (1 + 2 * 3), 3 * (1 + 2 * 3), 3 * 2 * 7, 4 * 9
+    misled = 6 * 2 * (4 + 2) + 2 * 2
+    assert found["metrics"] == 2 * (read + told + made + near + misled)
+    assert profile.together(12, 8)["ratio"] >= 2
 
 
 @pytest.mark.parametrize("pixels", [64, 256])

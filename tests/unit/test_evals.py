@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -62,6 +63,18 @@ NEEDED: dict[str, dict[str, object]] = {
     "knn": {"transformed": ("fli",)},
     "reconstruction": {"transform": "rot", "decoder": "linear", "training": {"epochs": 40, "lr": 0.02}},
     "controlled_generation": {"limit": 60},
+    "informativeness": {
+        "parts": ("*",),
+        "factors": ("class", "size"),
+        "preset": "small",
+        "limit": 120,
+        "epochs": 3,
+        "shifts": 2,
+    },
+    "parameter_equivariance": {"transforms": ("rot", "bri"), "preset": "small", "limit": 120, "epochs": 3, "draws": 2},
+    "feature_equivariance": {"transforms": ("rot",), "preset": "small", "limit": 120, "epochs": 3},
+    "invariance": {"transforms": ("rot", "bri"), "limit": 60},
+    "disentanglement": {"factors": ("class", "size"), "transforms": ("rot",), "quarters": (), "limit": 60},
 }
 
 
@@ -137,6 +150,9 @@ class Known:
         """Images that hold exactly what a perfect representation holds."""
         z = Known(self.out).features(request).parts["all"]
         return 0.5 + (z @ drawing() / 30).unflatten(1, SPEC.shape)
+
+    def seen(self, request: Request) -> Iterator[Tensor]:
+        yield from self.inputs(request).split(64)
 
     def normalized(self, inputs: Tensor) -> Tensor:
         return inputs

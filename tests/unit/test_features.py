@@ -59,12 +59,18 @@ def decoded(subject: CheckpointSubject) -> base.Result:
     return evaluate(subject, "latent_decoder", {"parts": ["*"], "training": {"epochs": 1}, "clips": 2})
 
 
+def informed(subject: CheckpointSubject) -> base.Result:
+    return evaluate(subject, "informativeness", {"parts": ["*"], "epochs": 2})
+
+
 SHORT: dict[str, dict[str, Any]] = {
     "relation": {"steps": 16}, "latent_decoder": {"training": {"epochs": 1}, "clips": 2},
+    "informativeness": {"epochs": 2}, "parameter_equivariance": {"epochs": 2}, "feature_equivariance": {"epochs": 2},
+    "disentanglement": {"transforms": ("rot",), "quarters": ()},
     "interpolation_score": {"limit": 8}, "latent_space": {"limit": 30}, "total_correlation": {"limit": 30},
     "ood": {"data": {**PAGES["data"], "styles": "unseen"}, "shots": [1, 5]},
 }  # fmt: skip
-READ_FIRST = {"reconstruction": reconstructed, "linear": probed, "latent_decoder": decoded}
+READ_FIRST = {"reconstruction": reconstructed, "linear": probed, "latent_decoder": decoded, "informativeness": informed}
 
 
 def made(config: dict[str, Any], folder: Path) -> Path:
@@ -245,6 +251,16 @@ def test_inputs_are_what_was_encoded_in_the_order_of_the_features(subject: Check
     assert seen.shape == (60, 1, 8, 8) and seen.min() >= 0 and seen.max() <= 1
     with torch.no_grad():
         torch.testing.assert_close(subject.method.encode(seen - 0.5)["all"], features.parts["all"])
+
+
+def test_some_inputs_at_a_time_are_all_of_them(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, request = CheckpointSubject(checkpoint, None, tmp_path), Request("val", limit=50)
+    whole = subject.inputs(request)
+    monkeypatch.setattr(features, "BLOCK", 20)
+    pieces = list(subject.seen(request))
+    assert [len(some) for some in pieces] == [20, 20, 10] and torch.equal(torch.cat(pieces), whole)
 
 
 def test_a_transform_need_not_be_in_the_stack_but_must_exist(subject: CheckpointSubject) -> None:

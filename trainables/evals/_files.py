@@ -25,6 +25,12 @@ def table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     return path
 
 
+def metrics(path: Path, found: Mapping[str, float]) -> Path:
+    """A CSV file of "part/split/metric" -> value."""
+    rows = [(*name.split("/"), value) for name, value in found.items()]
+    return table(path, ("part", "split", "metric", "value"), rows)
+
+
 def agreement(path: Path, true: Tensor, predicted: Tensor, title: str, unit: str, circular: bool) -> Path:
     """A PNG: predicted against true values (n,), the first 2,000 of them; circular values as degrees in [0, 360)."""
     from matplotlib.figure import Figure
@@ -174,6 +180,34 @@ def scatter(
         axes.tick_params(labelsize=7, pad=0)
     if classes is not None and len(np.unique(which)) <= 20:
         figure.legend(*axes.get_legend_handles_labels(), fontsize=7, loc="outside right center")
+    return _png(path, figure)
+
+
+def clouds(path: Path, x: Tensor, ys: Mapping[str, Tensor], label: str, title: str) -> Path:
+    """A PNG of points, x (n,) against each of several y (n,) side by side, the first 2,000 of them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.4 * len(ys), 3), layout="constrained")
+    for axes, (name, y) in zip(figure.subplots(1, len(ys), squeeze=False)[0], ys.items(), strict=True):
+        axes.scatter(x[:POINTS].tolist(), y[:POINTS].tolist(), s=4, alpha=0.5, linewidths=0)
+        axes.set(xlabel=label, ylabel=name)
+    figure.suptitle(title, fontsize=10)
+    return _png(path, figure)
+
+
+def band(
+    path: Path, x: Tensor, y: Tensor, limits: Tensor, labels: tuple[str, str], title: str, log: bool = False
+) -> Path:
+    """A PNG of a curve, x (m,) and y (m,), in a band of limits (2, m); labels: of the axes. `log`: of x."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.fill_between(x.tolist(), *limits.tolist(), alpha=0.25, linewidth=0)
+    axes.plot(x.tolist(), y.tolist())
+    if log:
+        axes.set_xscale("log")
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
     return _png(path, figure)
 
 

@@ -19,7 +19,7 @@ Every evaluation fits on the train split, chooses its own hyperparameters on a h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatch
 from pathlib import Path
@@ -177,6 +177,10 @@ class Subject(Protocol):
 
         `draws` are of what it says, not of what it sees: n = items x repeat.
         """
+        ...
+
+    def seen(self, request: Request) -> Iterator[Tensor]:
+        """What `inputs` gives, some items at a time, where memory would not hold them all."""
         ...
 
     def on(self, data: dict[str, Any]) -> Subject:

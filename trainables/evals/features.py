@@ -196,10 +196,13 @@ class CheckpointSubject:
 
     def inputs(self, request: Request) -> Tensor:
         """What the encoder saw for these features: (n, *shape) float32 on the CPU, in their order; pixels in [0, 1]."""
+        return torch.cat(list(self.seen(request)))
+
+    def seen(self, request: Request) -> Iterator[Tensor]:
+        """What `inputs` gives, at most BLOCK items at a time: of many large ones memory would not hold all."""
         source, views = self.data(request.split)
-        blocks = [self._seen(source, views, request, rows) for rows in _chosen(source, request).split(BLOCK)]
-        x = torch.cat([batch.views[0].float().cpu() for batch in blocks])
-        return views.pixels(x)
+        for rows in _chosen(source, request).split(BLOCK):
+            yield views.pixels(self._seen(source, views, request, rows).views[0].float().cpu())
 
     def on(self, data: dict[str, Any]) -> CheckpointSubject:
         """The same encoder on other data, `{"name": "cifar", "variant": "cifar100"}`, brought to what it takes."""
