@@ -119,6 +119,7 @@ class V3(Method):
     )  # fmt: skip
     places: dict[str, tuple[int, ...]]
     starved: Tensor
+    paged: bool | Tensor
 
     def __init__(self, cfg: Options, spec: Spec) -> None:
         super().__init__(cfg, spec)
@@ -135,7 +136,10 @@ class V3(Method):
         self.parts = {"content": content, "style": style, "all": content + style}
         self.places = dict.fromkeys(self.parts, (spec.shape[0],))
         self.adapted = adapted_of(cfg)
-        self.paged = cfg.style_route == "page_mean" and cfg.style_route_epochs is None
+        if cfg.style_route_epochs is None:
+            self.paged = cfg.style_route == "page_mean"
+        else:  # in the checkpoint, so that one of the beginning is decoded as it was trained
+            self.register_buffer("paged", torch.ones((), dtype=torch.bool))
 
     @classmethod
     def check(cls, cfg: Any, spec: Spec) -> None:
@@ -167,8 +171,8 @@ class V3(Method):
 
     def before_step(self, progress: Progress) -> None:
         """Which style the decoder gets."""
-        if self.cfg.style_route_epochs is not None:
-            self.paged = progress.epoch < self.cfg.style_route_epochs
+        if isinstance(self.paged, Tensor) and self.cfg.style_route_epochs is not None:
+            self.paged.fill_(progress.epoch < self.cfg.style_route_epochs)
 
     def after_step(self, progress: Progress) -> None:
         """At the end of an epoch, whether the codebook has been starved for too long.
@@ -212,7 +216,10 @@ class V3(Method):
 
     def routed(self, z_s: Tensor) -> Tensor:
         """The styles (b, n, d_s) that the decoder gets."""
-        return z_s.mean(1, keepdim=True).expand_as(z_s) if self.paged else z_s
+        if self.paged is False:
+            return z_s
+        mean = z_s.mean(1, keepdim=True).expand_as(z_s)
+        return torch.where(self.paged, mean, z_s) if isinstance(self.paged, Tensor) else mean
 
     def quantise(self, z_c: Tensor, draws: Draws | None = None) -> tuple[Quantised, Tensor]:
         """Contents (b, n, d_c): what the quantiser finds, and the quantised contents (b, n, d_c)."""
