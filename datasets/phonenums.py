@@ -31,7 +31,7 @@ from datasets.atomic import replacing
 from datasets.base import SPLITS, DataError, Source, Spec, Split
 from datasets.memory import Entry, allocated, stored
 from datasets.synth import phone_numbers
-from datasets.synth.phone_numbers import HEIGHT, PALETTES, WIDTH, Look
+from datasets.synth.phone_numbers import HEIGHT, PALETTE, PALETTES, WIDTH, Look
 
 VERSION = 1
 DOWNLOAD = "nothing is fetched: pages are rendered with a free font where the data folder holds no PhoneNums"
@@ -54,6 +54,9 @@ class Made(Look):
     def _all_ten(self) -> Made:
         if self.length != 10 and not self.repeats:
             raise ValueError("length other than 10 needs repeats: true")
+        most = len(PALETTE) * 10**self.length
+        if self.pages > most:
+            raise ValueError(f"pages: there are {most:,} of {self.length} digits (got {self.pages:,})")
         return self
 
 

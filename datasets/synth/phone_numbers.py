@@ -22,7 +22,7 @@ from pydantic import Field
 from datasets import config
 from datasets.base import DataError
 
-VERSION = 1
+VERSION = 2
 WIDTH, HEIGHT = 32, 48
 RGB = tuple[int, int, int]
 PALETTE: dict[str, RGB] = {
@@ -35,6 +35,7 @@ UNSEEN: dict[str, RGB] = {
 }  # fmt: skip
 PALETTES = {"published": PALETTE, "ood": UNSEEN}
 PERMUTATIONS = 3_628_800  # of ten digits
+DISTINCT = 17  # digits, of more no two numbers are equal
 PAPER, JITTER, STEPS = 245, 2, 8  # steps of a pixel by which digits are shifted
 # what OpenCV takes for these sizes in place of the formula
 TABLES = {5: (1, 4, 6, 4, 1), 7: (8, 28, 56, 72, 56, 28, 8), 9: (4, 13, 30, 51, 60, 51, 30, 13, 4)}
@@ -56,17 +57,28 @@ class Look(config.Config):
 def numbers(pages: int, styles: int, length: int, repeats: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Digits (pages, length) and style (pages,) of every page; styles take turns.
 
-    Without `repeats` the digits are permutations of 0 .. 9, and no permutation occurs twice in a style.
+    Without `repeats` the digits are permutations of 0 .. 9. No number occurs twice in a style.
     """
     style = np.arange(pages) % styles
     if repeats:
-        return np.random.default_rng((seed, styles)).integers(0, 10, (pages, length)), style
+        return _distinct(style, length, np.random.default_rng((seed, styles))), style
     made = np.empty((pages, 10), np.int64)
     for one in range(styles):
         rows = np.flatnonzero(style == one)
         ranks = np.random.default_rng((seed, styles, one)).choice(PERMUTATIONS, len(rows), replace=False)
         made[rows] = permutations(ranks)
     return made, style
+
+
+def _distinct(style: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Digits (pages, length) drawn one by one; a page that is like an earlier one of its style is drawn again."""
+    made = rng.integers(0, 10, (len(style), length))
+    again = np.arange(len(style))
+    while len(again) and length <= DISTINCT:
+        numbers = style * 10**length + made @ 10 ** np.arange(length)
+        again = np.setdiff1d(np.arange(len(style)), np.unique(numbers, return_index=True)[1])
+        made[again] = rng.integers(0, 10, (len(again), length))
+    return made
 
 
 def permutations(ranks: np.ndarray) -> np.ndarray:

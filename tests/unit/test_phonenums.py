@@ -161,6 +161,18 @@ def test_digits_with_repeats_and_shorter_pages(tmp_path: Path) -> None:
         parse(phonenums.Config, {"made": {"length": 12}}, "data")
 
 
+def test_no_number_comes_twice_in_a_colour(tmp_path: Path) -> None:
+    """Two pages of one name would be one file, and be in two splits."""
+    digits, style = phone_numbers.numbers(800, 8, 2, True, 0)
+    assert len(np.unique(np.column_stack([style, digits]), axis=0)) == 800
+    cfg = phonenums.RenderConfig(pages=400, repeats=True, length=2, **PLAIN)
+    assert any("320 pages in train" in line for line in phonenums.render(cfg, "default", tmp_path))
+    names = [path.name for path in tmp_path.rglob("*.png")]
+    assert len(names) == len(set(names)) == 400
+    with pytest.raises(ConfigError, match=r"there are 800 of 2 digits \(got 1,000\)"):
+        parse(phonenums.Config, {"made": {"repeats": True, "length": 2}}, "data")
+
+
 def test_pngs_in_v3s_layout_are_read_back(tmp_path: Path) -> None:
     cfg = phonenums.RenderConfig(pages=160, noise=2)
     (line,) = phonenums.render(cfg, "default", tmp_path)
