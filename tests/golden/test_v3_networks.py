@@ -11,7 +11,7 @@ from test_v3_losses import close, golden, leaf
 from torch import Tensor, nn
 
 from datasets.config import ConfigError
-from trainables.nets.v3_autoencoders import Autoencoder, AutoencoderConfig, Block, ours
+from trainables.nets.v3_autoencoders import Autoencoder, AutoencoderConfig, Block, Name, layout_of, ours
 
 
 def drawn(g: dict[str, Any]) -> dict[str, Tensor]:
@@ -109,6 +109,22 @@ def test_the_published_sizes(name: str) -> None:
     with torch.device("meta"):
         net = Autoencoder(AutoencoderConfig(name=name, embedding_norm="batch"), fragment)
     assert net.parameter_counts() == {"encoder": encoder, "decoder": decoder, "total": encoder + decoder}
+
+
+@pytest.mark.parametrize(
+    ("fragment", "name"),
+    [
+        ((48,), "vectors"),
+        ((3, 64, 64), "phonenums"),
+        ((512, 32), "insnotes"),
+        ((1, 512, 32), "insnotes"),
+        ((80, 64), "librispeech"),
+        ((1, 80, 64), "librispeech"),
+    ],
+)
+def test_the_network_follows_from_the_fragments(fragment: tuple[int, ...], name: Name) -> None:
+    """Also of spectra as our data sets have them, with an axis of one channel."""
+    assert layout_of(AutoencoderConfig(), fragment) == layout_of(AutoencoderConfig(name=name), fragment)
 
 
 @pytest.mark.parametrize(

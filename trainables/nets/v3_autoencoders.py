@@ -64,7 +64,8 @@ class AutoencoderConfig(Config):
 
     name: Name = Field(
         "auto",
-        description="the published network; auto = by the fragments: vectors, insnotes (rows, columns), phonenums",
+        description="the published network; auto = by the fragments: vectors, phonenums of several channels; of one "
+        "insnotes where 128 divides the rows, else librispeech",
     )
     channels: int | None = Field(
         None,
@@ -234,7 +235,7 @@ def layout_of(cfg: AutoencoderConfig, fragment: tuple[int, ...]) -> Layout:
         )
     name = cfg.name
     if name == "auto":
-        name = "vectors" if len(fragment) == 1 else "insnotes" if len(fragment) == 2 else "phonenums"
+        name = _suited(fragment)
     if (name == "vectors") != (len(fragment) == 1):
         raise ConfigError(f"method.encoder.name: '{name}' does not take fragments of {fragment}")
     base = LAYOUTS[name]
@@ -247,6 +248,15 @@ def layout_of(cfg: AutoencoderConfig, fragment: tuple[int, ...]) -> Layout:
     if name != "vectors":
         _check(layout, fragment)
     return layout
+
+
+def _suited(fragment: tuple[int, ...]) -> Name:
+    """What was published for such fragments; those of one channel are spectra."""
+    if len(fragment) == 1:
+        return "vectors"
+    if len(fragment) == 3 and fragment[0] > 1:
+        return "phonenums"
+    return "librispeech" if fragment[-2] % 128 else "insnotes"
 
 
 def _check(layout: Layout, fragment: tuple[int, ...]) -> None:
