@@ -6,7 +6,7 @@
 Searches the number of codes from one to four for each digit, the pace of their averages, from what usage on a code is
 dead, the width in which contents are quantised, and the penalty on pages of low rank. More codes than digits make it
 easier that a code stands for one digit (`purity`), and impossible that a digit has one code (`one_to_one`). Tried first
-are the code's and the paper's settings.
+are the code's setting, the same with the paper's pace and threshold, and with two and four codes for each digit.
 
 Time: not measured; the full run needs GPUs, see `resources`, and was not run.
 

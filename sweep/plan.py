@@ -190,6 +190,9 @@ class Plan:
                 spec, items = self._open(resolved)
                 self._check_training(resolved.train, items)
                 resolved.method_class.check(resolved.method, spec)
+                sizes = resolved.train.batch_size, resolved.train.epochs
+                for line in resolved.method_class.doubts(resolved.method, spec, *sizes):
+                    self._warn(line)
                 if resolved.init:
                     read_meta(Path(resolved.init))
                 with torch.device("meta"):

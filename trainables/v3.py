@@ -169,6 +169,22 @@ class V3(Method):
             most = min(spec.fragments, cfg.atoms) - 1
             raise ConfigError(f"method.rank_target: pages reach {most} directions at most (got {cfg.rank_target:g})")
 
+    @classmethod
+    def doubts(cls, cfg: Any, spec: Spec, batch_size: int, epochs: int) -> list[str]:
+        """More codes than a batch has fragments, and a beginning of page means that never ends."""
+        found, fragments = [], batch_size * spec.fragments
+        if cfg.atoms > fragments:
+            found.append(
+                f"method.atoms: {cfg.atoms} codes and {fragments} fragments in a batch, so that the codebook begins "
+                "with vectors that are equal"
+            )
+        if (cfg.style_route_epochs or 0) >= epochs:
+            found.append(
+                f"method.style_route_epochs: all of the {epochs} epochs, so that the decoder never gets the style of "
+                "a fragment"
+            )
+        return found
+
     def before_step(self, progress: Progress) -> None:
         """Which style the decoder gets."""
         if isinstance(self.paged, Tensor) and self.cfg.style_route_epochs is not None:

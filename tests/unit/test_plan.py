@@ -15,7 +15,7 @@ from sweep.plan import Plan, requirement
 from sweep.records import Configuration
 from sweep.search import Proposals
 from sweep.space import Choice, Float
-from sweep.spec import Sweep, build, with_settings
+from sweep.spec import Sweep, build, load_sweep, with_settings
 from trainables.core.config import resolve
 from trainables.evals import knn, linear
 from trainables.evals.base import Needs
@@ -378,6 +378,11 @@ def test_an_evaluation_that_needs_a_gpu_is_refused_without_one(monkeypatch: pyte
 def test_a_warm_up_that_never_ends_is_said() -> None:
     notes = Plan(small(**{"train.warmup_epochs": 2}), None).warnings
     assert [note for note in notes if note.startswith("train.warmup_epochs: 2 of 2 epochs are warm-up")]
+
+
+def test_what_a_method_doubts_is_said() -> None:
+    notes = Plan(load_sweep("v3_toy", ["method.atoms=1000"], smoke=True), None).warnings
+    assert [note for note in notes if note.startswith("method.atoms: 1000 codes and 320 fragments")]
 
 
 def test_counts_and_price(plan: Plan) -> None:

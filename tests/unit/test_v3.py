@@ -158,6 +158,14 @@ def test_what_it_refuses(options: dict[str, Any], spec: Spec, said: str) -> None
         made(spec, **options)
 
 
+def test_what_it_doubts() -> None:
+    doubted = V3.Config(atoms=13, style_route="page_mean", style_route_epochs=5)
+    few, whole = V3.doubts(doubted, SPEC, 2, 5)
+    assert "13 codes and 12 fragments" in few
+    assert "all of the 5 epochs" in whole
+    assert V3.doubts(doubted, SPEC, 3, 6) == V3.doubts(V3.Config(), SPEC, 2, 1) == []
+
+
 def test_a_term_that_is_not_finite_ends_the_training_with_its_terms() -> None:
     wrong = batch()
     wrong.views[0][0, 0, 0] = float("nan")

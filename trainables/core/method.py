@@ -66,6 +66,11 @@ class Method(nn.Module):
         """
 
     @classmethod
+    def doubts(cls, cfg: config.Config, spec: Spec, batch_size: int, epochs: int) -> list[str]:
+        """What works with such a training and can hardly be meant; lines of the plan."""
+        return []
+
+    @classmethod
     def auxiliary(cls, cfg: config.Config) -> Auxiliary | None:
         """A smaller view with a question about it that training batches are to hold beside the views; mostly none."""
         return None
