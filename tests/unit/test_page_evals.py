@@ -266,17 +266,9 @@ def test_a_codebook_by_hand() -> None:
 
 def test_names_of_codes_are_kept(tmp_path: Path) -> None:
     counts = torch.tensor([[0, 4], [0, 0], [3, 1]])
-    path = _codes.Naming("digit", "train", counts).write(tmp_path / "naming.json")
-    told = json.loads(path.read_text())
-    assert told["argmax"] == [1, -1, 0] == told["assignment"] and told["factor"] == "digit"
-    back = _codes.Naming.read(path)
-    assert torch.equal(back.counts, counts) and back.split == "train" and back.argmax.tolist() == [1, -1, 0]
-    for text in ("", "[]", '{"factor": "a", "split": "train"}', '{"factor": "a", "split": "t", "counts": [1]}'):
-        path.write_text(text)
-        with pytest.raises(ConfigError, match=r"naming.json: names no codes .*evaluate codebook again"):
-            _codes.Naming.read(path)
-    with pytest.raises(ConfigError, match="its result names no codes"):
-        _codes.Naming.read(None)
+    told = json.loads(_codes.write_naming(tmp_path / "naming.json", "digit", "train", counts).read_text())
+    assert told["argmax"] == [1, -1, 0] == told["assignment"] and told["counts"] == counts.tolist()
+    assert (told["factor"], told["split"]) == ("digit", "train")
 
 
 def test_a_codebook_that_is_perfect_and_one_that_says_nothing(tmp_path: Path) -> None:
@@ -291,8 +283,8 @@ def test_a_codebook_that_is_perfect_and_one_that_says_nothing(tmp_path: Path) ->
         assert perfect.metrics[f"content/{split}/recon"] == 0, "the style holds the fragment"
         assert blind[f"content/{split}/one_to_one"] < 0.3 and blind[f"content/{split}/named"] < 0.25
     assert runs.confusion(perfect.artifacts["confusion_val.csv"]) == pytest.approx(np.eye(6), abs=1e-5)
-    naming = _codes.Naming.read(perfect.artifacts["naming.json"])
-    assert naming.argmax.tolist() == list(range(6)) and int(naming.counts.sum()) == 4 * 60 * 5
+    naming = json.loads(perfect.artifacts["naming.json"].read_text())
+    assert naming["argmax"] == list(range(6)) and np.sum(naming["counts"]) == 4 * 60 * 5
     with perfect.artifacts["styles_test.csv"].open() as file:
         assert [row["style"] for row in csv.DictReader(file)] == ["0", "1", "2"]
 

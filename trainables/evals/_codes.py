@@ -7,10 +7,8 @@ those of V3's public follow-up (Liu, 2026).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -110,52 +108,9 @@ def nearest_atoms(atoms: Tensor) -> float:
     return float(torch.pdist(atoms.double()).min()) if len(atoms) > 1 else 0.0
 
 
-@dataclass(frozen=True)
-class Naming:
-    """What codes are called, by the data they were counted on.
-
-    Attributes:
-        factor: of the contents. split: whose fragments were counted. counts: (K, C) int64.
-    """
-
-    factor: str
-    split: str
-    counts: Tensor
-
-    @property
-    def argmax(self) -> Tensor:
-        """(K,) each code's most frequent content, -1 of codes that were not used."""
-        return named(self.counts)
-
-    @property
-    def assignment(self) -> Tensor:
-        """(K,) each code's content where each content has one code at most, -1 of the others."""
-        return assigned(self.counts)
-
-    def write(self, path: Path) -> Path:
-        """As JSON: factor, split, argmax, assignment, counts."""
-        told: dict[str, Any] = {"factor": self.factor, "split": self.split}
-        told |= {name: getattr(self, name).tolist() for name in ("argmax", "assignment", "counts")}
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(told) + "\n")
-        return path
-
-    @classmethod
-    def read(cls, path: Path | None) -> Naming:
-        """What `write` wrote; argmax and assignment follow from the counts.
-
-        Raises:
-            ConfigError: there is no such file, or it is damaged.
-        """
-        if path is None:
-            raise ConfigError("codebook: its result names no codes; evaluate it again")
-        try:
-            told: Mapping[str, Any] = json.loads(path.read_text())
-            counts = torch.tensor(told["counts"], dtype=torch.int64)
-            if counts.ndim != 2:
-                raise ValueError("counts are no matrix")
-            return cls(str(told["factor"]), str(told["split"]), counts)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(
-                f"{path}: names no codes ({' '.join(str(error).split())[:80]}); evaluate codebook again"
-            ) from None
+def write_naming(path: Path, factor: str, split: str, counts: Tensor) -> Path:
+    """What codes are called, by `named`, as JSON: factor, split, argmax, assignment, and counts (K, C) of the split."""
+    told = {"factor": factor, "split": split, "argmax": named(counts).tolist(), "assignment": assigned(counts).tolist()}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({**told, "counts": counts.tolist()}) + "\n")
+    return path

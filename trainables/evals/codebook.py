@@ -17,9 +17,9 @@ under the part "content":
 
 `one_to_one` beside `recon` is the pair to search by: each alone is reached by encoders that separate nothing.
 
-`naming.json` calls each code the content that it most often has on the *train* split, -1 where it is not used there;
-evaluations of other data read it, by `Needs.after`, and no reported split has a say in it. The paper names codes by the
-split that it reports; that is what the purities above do. Further artifacts, of each reported split:
+`naming.json` calls each code the content that it most often has on the *train* split, -1 where it is not used there; no
+reported split has a say in it. The paper names codes by the split that it reports; that is what the purities above do.
+Further artifacts, of each reported split:
 `confusion_SPLIT.csv` and `.png`, shares of contents of each code, in the order that makes a diagonal; and
 `styles_SPLIT.csv`.
 
@@ -113,9 +113,8 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
         codes, y = codes_of(subject, rows.parts[PART][known]), rows.labels[content][known]
         counts = _codes.counted(codes, y, len(atoms), subject.spec.labels[content])
         if split == "train":
-            naming = _codes.Naming(content, split, counts)
-            names = naming.argmax
-            result.artifacts["naming.json"] = naming.write(subject.out / "naming.json")
+            names = _codes.named(counts)
+            result.artifacts["naming.json"] = _codes.write_naming(subject.out / "naming.json", content, split, counts)
             continue
         found = _codes.measure(counts) | {"named": float((names[codes] == y).double().mean())}
         found |= {"min_distance": _codes.nearest_atoms(atoms), **decoded(subject, cfg, split, seed)}
