@@ -157,7 +157,9 @@ class CheckpointSubject:
     def data(self, split: Split) -> tuple[Source, Views]:
         """The source of a split and the views over it, opened once."""
         if split not in self._open:
-            source = shown(self.resolved.source(self.data_root, split), self.meta.spec.shape[0])
+            source, takes = self.resolved.source(self.data_root, split), self.meta.spec
+            if len(takes.shape) == 3 and not takes.fragments:
+                source = shown(source, takes.shape[0])
             views = self.resolved.build_views(source.spec)
             if not self._takes(views.spec.shape):
                 raise ConfigError(
