@@ -8,6 +8,7 @@ files, one or a list of them in `.json` files. Times are in seconds.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,9 @@ def read_records(path: Path) -> Iterator[tuple[str, Aligned]]:
 
 def _aligned(path: Path, record: dict[str, Any]) -> Aligned:
     try:
-        return [(str(one["phoneme"]), float(one["start"]), float(one["end"])) for one in record["phonemes"]]
+        rows = [(str(one["phoneme"]), float(one["start"]), float(one["end"])) for one in record["phonemes"]]
+        if all(math.isfinite(time) for _, *times in rows for time in times):
+            return rows
     except (KeyError, TypeError, ValueError):
-        raise DataError(f"{path}: record {record['id']}: phonemes should have phoneme, start and end") from None
+        pass
+    raise DataError(f"{path}: record {record['id']}: phonemes should have phoneme, start and end")

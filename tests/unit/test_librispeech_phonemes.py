@@ -115,6 +115,7 @@ def test_damaged_alignments_are_one_line(tmp_path: Path) -> None:
         _alignments.find(tmp_path)
     for text, message in (
         ("{", "b.json: damaged"),
+        ('{"id": "a", "phonemes": [{"phoneme": "AH0", "start": NaN, "end": 1}]}', "should have phoneme, start and end"),
         ('{"id": 5, "phonemes": [{"start": 1}]}', "record 5: phonemes should"),
     ):
         (tmp_path / "b.json").write_text(text)
