@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from datasets import _notes, insnotes
 from datasets.base import Spec
+from datasets.config import ConfigError
 from trainables.core import state
 from trainables.core.config import resolve
 from trainables.core.evaluate import evaluate
@@ -221,3 +222,25 @@ def test_pictures_and_sounds(data: str, shape: tuple[int, ...], tmp_path: Path) 
     assert {"grid.csv", "grid.png", "transfer.png"} <= set(result.artifacts)
     assert {name.split("_")[0] for name in sounds} == ({"grid", "transfer"} if data == "insnotes" else set())
     assert all(path.stat().st_size > 100 for path in result.artifacts.values())
+
+
+@pytest.mark.parametrize("module", [recombination, routes], ids=["recombination", "routes"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"content": "style"}, "content: 'style' is a factor of pages, not of their fragments"),
+        ({"style": "content"}, "style: 'content' is a factor of fragments, not of pages"),
+        ({"style": "styel"}, "style: the data have no label 'styel'; did you mean 'style'?"),
+    ],
+    ids=["pages", "fragments", "misspelt"],
+)
+def test_factors_of_the_wrong_kind_are_one_line(module: Any, options: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        module.metrics(module.Config(**options), SPEC, PARTS, {})
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("module", [recombination, routes], ids=["recombination", "routes"])
+def test_pages_without_labels_have_fewer_metrics(module: Any) -> None:
+    names = module.metrics(module.Config(), replace(SPEC, labels={}, frames={}), PARTS, {})
+    assert names and not any("content_" in name or "style_from" in name for name in names)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from datasets.atomic import replacing
 from datasets.base import Spec
-from datasets.config import ConfigError
+from datasets.config import ConfigError, near
 
 Rule = Literal["argmax", "assignment", "position"]
 NOTHING = -1  # the name of a code that has none: no label is equal to it
@@ -75,11 +75,16 @@ def called_right(codes: Tensor, labels: Tensor, names: Tensor) -> float:
 
 
 def check_factors(content: str, style: str, spec: Spec) -> None:
-    """Refuse a content that is no factor of fragments, or a style that is no factor of pages.
+    """Refuse a content that is no factor of fragments, a style that is no factor of pages, and what is misspelt.
+
+    Data may lack the factors "content" and "style", which are the defaults.
 
     Raises:
         ConfigError: one line.
     """
+    for option, factor in (("content", content), ("style", style)):
+        if factor != option and factor not in spec.labels:
+            raise ConfigError(f"{option}: the data have no label '{factor}'{near(factor, sorted(spec.labels))}")
     if content in spec.labels and content not in spec.frames:
         raise ConfigError(f"content: '{content}' is a factor of pages, not of their fragments")
     if style in spec.labels and style in spec.frames:
