@@ -3,7 +3,9 @@
 Network and training are those of V3's code (Wu et al., ICLR 2025, arXiv 2407.03824): 32 pages a batch, AdamW at 1e-3
 with weight decay 0.1, 0.98 less every 20 epochs, down to 0.02. 200 epochs of 80,000 pages are what its public follow-up
 trained: `--set data.made.pages=100000` renders them once (7 minutes, 4.6 GB), where without it 1,000 are rendered. A
-folder PhoneNums in `--data-root` is used as it is.
+folder PhoneNums in `--data-root` is used as it is. The paper's appendix trains by Adam without weight decay: `--set
+train.optimizer=adam --set train.weight_decay=0`, with `--set method=V3-paper`. Configurations have one seed here; the
+same seed may go either way on such a task, so judge by three where you can (`--set seeds=3`).
 
 What these sweeps are judged by jumps late in training, and may fall again: the follow-up saw codes become contents
 between epochs 140 and 160 of 200. So nothing is stopped in the first 0.8 of the training by its values, a codebook of

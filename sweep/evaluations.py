@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets.base import DataError, Spec
+from datasets.base import DataError, Source, Spec
 from datasets.config import ConfigError, near, parse
 from sweep.space import OPTION
 from sweep.spec import Sweep, option_of, put
@@ -31,6 +31,7 @@ class Applied:
 
     Attributes:
         inputs: name of an evaluation whose result it reads -> the key whose result that is.
+        others: name and spec of the other data that it shows to the encoder.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Applied:
     module: Any
     config: EvalConfig
     inputs: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[tuple[str, Spec], ...] = ()
 
     def check_inputs(self, there: Container[str]) -> None:
         """Refuse it where another one whose result it reads does not apply; `there` = keys of those that do."""
@@ -45,6 +47,12 @@ class Applied:
             if key not in there:
                 shown = f"'{name}'" if name == key else f"'{name}' ({key})"
                 raise ConfigError(f"{self.key}: reads the result of {shown}, which does not apply")
+
+    def check_others(self, spec: Spec) -> None:
+        """Refuse other data that an encoder of pages, or of anything else, cannot be shown."""
+        for name, other in self.others:
+            if (spec.fragments or other.fragments) and other.shape != spec.shape:
+                raise ConfigError(f"{self.key}: {name} has items of {other.shape}, the encoder takes {spec.shape}")
 
 
 class Evaluations:
@@ -84,9 +92,9 @@ class Evaluations:
         if known not in self._applied:
             module = self.modules[key]
             config = parse(module.Config, options, OPTION + key)
-            for section in getattr(module, "data", lambda _: [])(config):
-                self._find_data(section, OPTION + key)
-            self._applied[known] = Applied(key, self._sweep.evals[key].name, module, config, self._inputs[key])
+            sections: list[dict[str, Any]] = getattr(module, "data", lambda _: [])(config)
+            others = tuple((section["name"], self._find_data(section, OPTION + key)) for section in sections)
+            self._applied[known] = Applied(key, self._sweep.evals[key].name, module, config, self._inputs[key], others)
         return self._applied[known]
 
     def _load(self, key: str) -> Any:
@@ -116,8 +124,8 @@ class Evaluations:
                 raise ConfigError(f"{OPTION}{key}: reads the result of '{name}'; {hint}")
         return {name: after.get(name, name) for name in needed}
 
-    def _find_data(self, section: Mapping[str, Any], where: str) -> None:
-        """Open other data that an evaluation reads.
+    def _find_data(self, section: Mapping[str, Any], where: str) -> Spec:
+        """Open other data that an evaluation reads; what they promise.
 
         Raises:
             ConfigError, DataError: no such data, a wrong option, or they are not there.
@@ -125,7 +133,8 @@ class Evaluations:
         options = dict(section)
         module = load("dataset", options.pop("name"))
         try:
-            module.open(parse(module.Config, options, where), self._root, "train")
+            source: Source = module.open(parse(module.Config, options, where), self._root, "train")
+            return source.spec
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
 
@@ -139,6 +148,7 @@ def applying(evaluations: Sequence[Applied], judged: Judged) -> tuple[dict[str, 
         read = {name: configs[key] for name, key in applied.inputs.items()}
         try:
             applied.check_inputs(yields)
+            applied.check_others(judged.spec)
             yields[applied.key] = metric_names(
                 applied.module, applied.key, applied.config, judged.spec, judged.parts, judged.capabilities, read
             )

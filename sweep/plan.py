@@ -25,6 +25,7 @@ from sweep.space import OPTION, Dimension, assigned, corner_points, describe, ev
 from sweep.spec import Sweep, put
 from trainables.core.config import Resolved, TrainConfig, digest, resolve
 from trainables.core.fit import generator, steps_per_epoch
+from trainables.core.method import parameter_counts
 from trainables.core.state import read_meta
 from trainables.evals.base import capabilities_of, direction
 
@@ -51,6 +52,7 @@ class Plan:
         self.skipped: dict[str, str] = {}
         self._opened: dict[str, tuple[Spec, int]] = {}
         self._judged: dict[str, Judged] = {}
+        self._sizes: list[dict[str, int]] = []
         self._evaluations = Evaluations(sweep, root)
         self._yields: list[tuple[str, set[str]]] = []
         self.metrics = self._check_points()
@@ -198,6 +200,7 @@ class Plan:
                 with torch.device("meta"):
                     method = resolved.build_method(spec)
                 evaluated = self.spec(resolved.evaluated())
+                self._sizes.append(parameter_counts(method))
             self._judged[key] = Judged(evaluated, dict(method.parts), capabilities_of(method))
         return self._judged[key]
 
@@ -345,6 +348,7 @@ class Plan:
         ]
         lines += [f"  search    {key} in {describe(dim)}{_when(dim.when)}" for key, dim in sweep.space.items()]
         lines += [f"  objective {objective.direction} {objective.metric}" for objective in sweep.objectives]
+        lines.append(f"  network   {_sizes(self._sizes)}")
         lines.append("  judged by " + ", ".join(self._evaluations.modules))
         if sweep.rungs:
             rungs = ", ".join(f"{share:.0%}" for share in sweep.rungs)
@@ -355,6 +359,16 @@ class Plan:
             f"pretrainings, up to {counts['evaluations']} evaluations"
         )
         return lines + [f"  note      {warning}" for warning in self.warnings]
+
+
+def _sizes(counts: Sequence[Mapping[str, int]]) -> str:
+    """Numbers of trained values, over the points of the space that were looked at."""
+    found = []
+    for name in dict.fromkeys(name for one in counts for name in one):
+        sizes = [one[name] for one in counts if name in one]
+        low, high = min(sizes), max(sizes)
+        found.append(f"{low:,}{f' to {high:,}' if high > low else ''} {name}")
+    return ", ".join(found) + " trained values"
 
 
 def requirement(sweep: Sweep, stage: str) -> dict[str, float]:

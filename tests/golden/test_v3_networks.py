@@ -11,6 +11,7 @@ from test_v3_losses import close, golden, leaf
 from torch import Tensor, nn
 
 from datasets.config import ConfigError
+from trainables.core.method import parameter_counts
 from trainables.nets.v3_autoencoders import Autoencoder, AutoencoderConfig, Block, Name, layout_of, ours
 
 
@@ -67,7 +68,7 @@ def test_a_whole_encoder_and_decoder(name: str) -> None:
     cfg = AutoencoderConfig(name=name, channels=int(g["n_channels"]), **widths)
     net = Autoencoder(cfg, tuple(g["x"].shape[2:])).double()
     load(net, drawn(g), "norms")
-    counts = net.parameter_counts()
+    counts = parameter_counts(net)
     assert counts["encoder"] + 2 * sum(widths.values()) == int(g["enc_params"])  # of the unused norms
     assert counts["decoder"] == int(g["dec_params"])
     assert counts["total"] == counts["encoder"] + counts["decoder"]
@@ -108,7 +109,7 @@ def test_the_published_sizes(name: str) -> None:
     fragment, encoder, decoder = PUBLISHED[name]
     with torch.device("meta"):
         net = Autoencoder(AutoencoderConfig(name=name, embedding_norm="batch"), fragment)
-    assert net.parameter_counts() == {"encoder": encoder, "decoder": decoder, "total": encoder + decoder}
+    assert parameter_counts(net) == {"encoder": encoder, "decoder": decoder, "total": encoder + decoder}
 
 
 @pytest.mark.parametrize(

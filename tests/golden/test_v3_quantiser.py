@@ -119,6 +119,20 @@ def test_dead_codes_take_vectors_of_the_batch() -> None:
     assert torch.allclose(quantiser.counts[2:], torch.tensor(0.5 * 20 / 6))
 
 
+def test_dead_codes_take_different_vectors_of_a_batch_that_is_smaller_than_the_codebook() -> None:
+    x = pages(1)
+    rows = x.reshape(-1, 3)
+    for seed in range(5):
+        quantiser = walked(Quantiser(50, 3, dead=0.5), range(1))
+        quantiser.counts.fill_(10.0)
+        dead = torch.arange(0, 50, 5)  # as many as half of the vectors
+        quantiser.embed[dead], quantiser.sums[dead], quantiser.counts[dead] = 1e3, 10.0, 0.01
+        quantiser(x, draws_of(x, seed=seed))
+        found = torch.cdist(quantiser.embed[dead], rows).min(1)
+        assert float(found.values.max()) < 1e-6
+        assert len(set(found.indices.tolist())) == len(dead) < len(rows)
+
+
 def test_the_exact_form_has_the_same_gradient_and_no_noise() -> None:
     exact, published = walked(Quantiser(3, 3), range(1)), walked(Quantiser(3, 3, exact=False), range(1))
     x = pages(1).requires_grad_()

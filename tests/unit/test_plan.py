@@ -455,3 +455,14 @@ def test_other_data_that_an_evaluation_reads_are_looked_for(tmp_path: Path) -> N
         Plan(small(**{"evals.transfer": {"to": {"name": "cifar"}}}), tmp_path)
     with pytest.raises(ConfigError, match=r"evals.transfer.*sise.*did you mean 'size'"):
         Plan(small(**{"evals.transfer": {"to": {"name": "digits", "sise": 8}}}), None)
+
+
+def test_other_data_that_an_encoder_of_pages_cannot_be_shown_are_found_before_anything_runs() -> None:
+    toy = load_sweep("v3_fewshot", smoke=True)
+    assert any("encoder," in line and "decoder," in line and "total" in line for line in Plan(toy, None).describe())
+    assert "ood/all/val/shots_1" in Plan(toy, None).metrics
+    digits = {"name": "phonenums", "palette": "ood", "made": {"pages": 160}}
+    with pytest.raises(
+        ConfigError, match=r"ood: phonenums has items of \(10, 3, 48, 32\), the encoder takes \(10, 48\)"
+    ):
+        Plan(load_sweep("v3_fewshot", [f"evals.ood.data={digits}"], smoke=True), None)

@@ -105,6 +105,16 @@ class Method(nn.Module):
         """Called after every optimiser step (codebook averages and the like)."""
 
 
+def parameter_counts(method: nn.Module) -> dict[str, int]:
+    """Numbers of trained values: of "encoder" and "decoder" where it or its `net` has them, and "total"."""
+    net = method if hasattr(method, "encoder") else getattr(method, "net", method)
+    named = {name: getattr(net, name, None) for name in ("encoder", "decoder")} | {"total": method}
+    return {
+        name: sum(parameter.numel() for parameter in module.parameters())
+        for name, module in named.items() if isinstance(module, nn.Module)
+    }  # fmt: skip
+
+
 @runtime_checkable
 class Decodes(Protocol):
     """Capability "decode": parts back to the input space."""

@@ -139,6 +139,8 @@ class Quantiser(nn.Module):
         if self.dead:
             least = self.dead * draws.total * x.shape[1] / self.atoms
             dead = self.counts < least
+            if self.atoms > draws.total * x.shape[1]:  # rows occur again among so many: dead codes take the first ones
+                candidates = candidates[(dead.cumsum(0) - 1).clamp_min(0)]
             self.embed.copy_(torch.where(dead[:, None], candidates, self.embed))
             self.sums.copy_(torch.where(dead[:, None], candidates * least, self.sums))
             self.counts.masked_fill_(dead, least)

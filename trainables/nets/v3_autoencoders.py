@@ -214,13 +214,6 @@ class Autoencoder(nn.Module):
         x: Tensor = self.decoder(c.flatten(0, 1), s.flatten(0, 1))
         return x.reshape(*c.shape[:2], *self.fragment)
 
-    def parameter_counts(self) -> dict[str, int]:
-        """Numbers of trained values: "encoder", "decoder", "total"."""
-        encoder, decoder = (
-            sum(parameter.numel() for parameter in net.parameters()) for net in (self.encoder, self.decoder)
-        )
-        return {"encoder": encoder, "decoder": decoder, "total": encoder + decoder}
-
 
 def layout_of(cfg: AutoencoderConfig, fragment: tuple[int, ...]) -> Layout:
     """The network that the options mean for fragments of a shape.
