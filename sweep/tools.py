@@ -40,7 +40,7 @@ def evaluate_checkpoint(
     about: Mapping[str, str] | None = None,
     device: str = "auto",
 ) -> Iterator[str]:
-    """Lines of `sweep eval`: every metric of every evaluation. Writes `results.json` beside the artifacts.
+    """Lines of `sweep eval`: every metric of every evaluation. Writes `results.json` beside their folders of artifacts.
 
     Args:
         about: said in the results beside the checkpoint's digest.
@@ -69,6 +69,8 @@ def evaluate_checkpoint(
     results: dict[str, Result] = {}
     for name in names:
         yield f"{name}"
+        subject.out = out / name  # a folder each, since two may call a file the same
+        subject.out.mkdir(parents=True, exist_ok=True)
         results[name] = evaluate(subject, name, options[name], inputs=results)
         for metric, value in results[name].metrics.items():
             yield f"  {name}/{metric}  {value:.6g}"

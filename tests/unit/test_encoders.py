@@ -85,6 +85,21 @@ def test_published_weights(run: Run, tmp_path: Path) -> None:
     torch.testing.assert_close(method.encode(x)["all"], theirs(x).detach(), atol=1e-5, rtol=1e-4)
 
 
+def test_a_profile_of_one_checkpoint_has_its_picture(run: Run) -> None:
+    five = ["informativeness", "parameter_equivariance", "feature_equivariance", "invariance", "disentanglement"]
+    moved = [word for name in five[1:4] for word in ("--set", f"{name}.transforms=[brightness_shift@sane]")]
+    brief = [word for name in five[:3] for word in ("--set", f"{name}.preset=small", "--set", f"{name}.epochs=1")]
+    run("ResNet18_ImageNet", *five, "profile", *DIGITS, *moved, *brief, "--untrained")
+    found = results()["metrics"]
+    assert {name for name in found if name.startswith("profile/all/test/")} == {
+        f"profile/all/test/{axis}" for axis in (*five, "invariance_chance")
+    }
+    (picture,) = Path("runs/extractors").glob("*/profile/profile_test.png")
+    assert picture.stat().st_size > 10_000
+    folders_of = {path.parent.name for path in Path("runs/extractors").glob("*/*/*.csv")}
+    assert folders_of == {*five, "profile"}, "each has a folder of its own"
+
+
 def test_content_and_options_are_the_identity(run: Run, tmp_path: Path) -> None:
     """The same again computes nothing anew; other weights, data or views are other features in another folder."""
     file = weights(tmp_path)

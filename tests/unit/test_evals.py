@@ -71,10 +71,24 @@ NEEDED: dict[str, dict[str, object]] = {
         "epochs": 3,
         "shifts": 2,
     },
-    "parameter_equivariance": {"transforms": ("rot", "bri"), "preset": "small", "limit": 120, "epochs": 3, "draws": 2},
-    "feature_equivariance": {"transforms": ("rot",), "preset": "small", "limit": 120, "epochs": 3},
-    "invariance": {"transforms": ("rot", "bri"), "limit": 60},
-    "disentanglement": {"factors": ("class", "size"), "transforms": ("rot",), "quarters": (), "limit": 60},
+    "parameter_equivariance": {
+        "parts": ("*",),
+        "transforms": ("rot", "bri"),
+        "preset": "small",
+        "limit": 120,
+        "epochs": 3,
+        "draws": 2,
+    },
+    "feature_equivariance": {"parts": ("*",), "transforms": ("rot",), "preset": "small", "limit": 120, "epochs": 3},
+    "invariance": {"parts": ("*",), "transforms": ("rot", "bri"), "limit": 60},
+    "disentanglement": {
+        "parts": ("*",),
+        "factors": ("class", "size"),
+        "transforms": ("rot",),
+        "quarters": (),
+        "limit": 60,
+    },
+    "profile": {"limit": 60},
 }
 
 

@@ -21,7 +21,7 @@ from trainables.core import state
 from trainables.core.config import digest, resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load, names
-from trainables.evals import _fragments, _unfinished, base, features
+from trainables.evals import _fragments, _unfinished, base, features, profile
 from trainables.evals._fragments import FragmentsConfig, gathered
 from trainables.evals.base import Features, Request
 from trainables.evals.features import CheckpointSubject, FeatureStore, read, write
@@ -70,7 +70,22 @@ SHORT: dict[str, dict[str, Any]] = {
     "interpolation_score": {"limit": 8}, "latent_space": {"limit": 30}, "total_correlation": {"limit": 30},
     "ood": {"data": {**PAGES["data"], "styles": "unseen"}, "shots": [1, 5]},
 }  # fmt: skip
-READ_FIRST = {"reconstruction": reconstructed, "linear": probed, "latent_decoder": decoded, "informativeness": informed}
+
+
+def of_factors(name: str) -> Callable[[CheckpointSubject], base.Result]:
+    """The result of one of the evaluations that a profile is made of."""
+
+    def found(subject: CheckpointSubject) -> base.Result:
+        read = {"informativeness": informed(subject)} if name == "disentanglement" else {}
+        return evaluate(subject, name, {"parts": ["*"], **SHORT.get(name, {})}, inputs=read)
+
+    return found
+
+
+READ_FIRST = {
+    "reconstruction": reconstructed, "linear": probed, "latent_decoder": decoded,
+    **{name: of_factors(name) for name in profile.AXES},
+}  # fmt: skip
 
 
 def made(config: dict[str, Any], folder: Path) -> Path:

@@ -14,6 +14,7 @@ from datasets.atomic import replacing
 
 DIVERGING, SEQUENTIAL = "RdBu_r", "Blues"  # the first: blue for negative
 POINTS = 2000  # more only make a scatter heavier
+PROBES = {"slp": "o", "mlp": "s"}  # markers
 
 
 def table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
@@ -258,6 +259,51 @@ def families(
     figure.colorbar(shown, ax=grid_of, label="value")
     figure.suptitle(title, fontsize=10)
     return _png(path, figure)
+
+
+def profile(
+    path: Path, shares: Mapping[str, Mapping[str, Mapping[tuple[str, str], float]]], levels: Mapping[str, float],
+    title: str,
+) -> Path:  # fmt: skip
+    """A PNG of axes x parts: bars of means, and a point for each share in [0, 1]; dashed what says nothing reaches.
+
+    Args:
+        shares: part -> axis -> (of, probe) -> share. levels: part -> chance of the axis "invariance".
+    """
+    from matplotlib.figure import Figure
+
+    axes_of, width = list(next(iter(shares.values()))), 0.8 / len(shares)
+    figure = Figure(figsize=(max(6.5, 2.5 + 0.9 * len(shares) * len(axes_of) / 2), 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (part, own) in enumerate(shares.items()):
+        left = np.arange(len(axes_of)) - 0.4 + place * width
+        tone = palette(len(shares))[place]
+        means = [float(np.mean(list(own[axis].values()))) for axis in axes_of]
+        axes.bar(left, means, width * 0.92, align="edge", color=tone, alpha=0.4, label=part)
+        for at, mean, axis in zip(left, means, axes_of, strict=True):
+            axes.text(at + 0.46 * width, 1.05, f"{mean:.2f}", ha="center", fontsize=8, color=tone)
+            _points(axes, own[axis], at, 0.92 * width, tone)
+            level = {"invariance": levels[part], "disentanglement": 1.0}.get(axis, 0.0)
+            axes.hlines(level, at, at + 0.92 * width, color="black", linestyles=(0, (3, 2)), linewidth=1.1, zorder=4)
+    axes.set_xticks(range(len(axes_of)), [axis.replace("_", "\n") for axis in axes_of])
+    axes.tick_params(axis="x", length=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(ylim=(-0.02, 1.12), yticks=np.linspace(0, 1, 6), ylabel="share")
+    axes.set_title(title, fontsize=10, loc="left")
+    for marker, name in (("o", "single layer"), ("s", "network"), ("D", "no probe")):
+        axes.scatter([], [], s=14, marker=marker, color="#555555", label=name)
+    axes.plot([], [], color="black", linestyle=(0, (3, 2)), linewidth=1.1, label="features that say nothing")
+    named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    order = [*shares, *(name for name in named if name not in shares)]
+    figure.legend([named[name] for name in order], order, fontsize=7.5, loc="outside lower left", ncols=4)
+    return _png(path, figure)
+
+
+def _points(axes: Any, shares: Mapping[tuple[str, str], float], left: float, width: float, tone: Any) -> None:
+    """Each share as a point above a bar, in the order in which they come."""
+    at = left + width * (np.arange(len(shares)) + 1) / (len(shares) + 1)
+    for x, ((_, probe), value) in zip(at, shares.items(), strict=True):
+        axes.scatter(x, value, s=11, marker=PROBES.get(probe, "D"), color=tone, linewidths=0, zorder=3)
 
 
 def _png(path: Path, figure: Any) -> Path:
