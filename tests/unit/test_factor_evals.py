@@ -410,6 +410,9 @@ def profiled(subject: Seen, transforms: tuple[str, ...] = ("brightness_shift@san
     for axis in profile.AXES:
         own = [float(row["share"]) for row in rows if row["axis"] == axis]
         assert found.metrics[f"all/test/{axis}"] == pytest.approx(np.mean(own)) and 0 <= min(own) <= max(own) <= 1
+    for name, file in (("informativeness", "factors"), ("parameter_equivariance", "parameters"),
+                       ("feature_equivariance", "predicted"), ("disentanglement", "quarters")):  # fmt: skip
+        assert five[name].artifacts[f"{file}_test.png"].stat().st_size > 5_000
     quarters = {row["of"].rpartition("@")[2] for row in rows if row["axis"] == "disentanglement"}
     assert quarters == {"75", "100"} and {row["probe"] for row in rows} == {"slp", "mlp", ""}
     return {name.rpartition("/")[2]: value for name, value in found.metrics.items() if name.startswith("all/test/")}

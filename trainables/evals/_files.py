@@ -14,7 +14,6 @@ from datasets.atomic import replacing
 
 DIVERGING, SEQUENTIAL = "RdBu_r", "Blues"  # the first: blue for negative
 POINTS = 2000  # more only make a scatter heavier
-PROBES = {"slp": "o", "mlp": "s"}  # markers
 
 
 def table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
@@ -45,7 +44,7 @@ def agreement(path: Path, true: Tensor, predicted: Tensor, title: str, unit: str
     if circular:
         axes.set(xlim=(low, high), ylim=(low, high), xticks=range(0, 361, 90), yticks=range(0, 361, 90))
     axes.set(title=title, xlabel=f"true {unit}", ylabel=f"predicted {unit}")
-    return _png(path, figure)
+    return png(path, figure)
 
 
 def grid(
@@ -75,7 +74,7 @@ def grid(
     axes.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
     axes.set_title(title, fontsize=10)
-    return _png(path, figure)
+    return png(path, figure)
 
 
 def bars(path: Path, heights: Tensor, level: float, labels: tuple[str, str, str], title: str) -> Path:
@@ -88,7 +87,7 @@ def bars(path: Path, heights: Tensor, level: float, labels: tuple[str, str, str]
     axes.axhline(level, color="black", linewidth=0.8, linestyle="--", label=labels[2])
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1], xticks=range(len(heights)))
     axes.legend(fontsize=8)
-    return _png(path, figure)
+    return png(path, figure)
 
 
 def lines(
@@ -107,7 +106,7 @@ def lines(
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
     if len(curves) > 1:
         axes.legend(fontsize=8)
-    return _png(path, figure)
+    return png(path, figure)
 
 
 def heat(path: Path, values: Tensor, labels: tuple[str, str], title: str, signed: bool = True) -> Path:
@@ -125,7 +124,7 @@ def heat(path: Path, values: Tensor, labels: tuple[str, str], title: str, signed
     shown = axes.imshow(values, aspect="auto", vmax=largest, interpolation="nearest", **scale)
     figure.colorbar(shown, ax=axes)
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
-    return _png(path, figure)
+    return png(path, figure)
 
 
 def palette(classes: int) -> np.ndarray:
@@ -151,7 +150,7 @@ def regions(path: Path, shares: Tensor, reach: float, labels: tuple[str, str], t
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
     seen = [Patch(color=colours[k], label=f"class {k}") for k in np.unique(which)[:20]]
     axes.legend(handles=seen, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _png(path, figure)
+    return png(path, figure)
 
 
 def scatter(
@@ -181,7 +180,7 @@ def scatter(
         axes.tick_params(labelsize=7, pad=0)
     if classes is not None and len(np.unique(which)) <= 20:
         figure.legend(*axes.get_legend_handles_labels(), fontsize=7, loc="outside right center")
-    return _png(path, figure)
+    return png(path, figure)
 
 
 def clouds(path: Path, x: Tensor, ys: Mapping[str, Tensor], label: str, title: str) -> Path:
@@ -193,7 +192,7 @@ def clouds(path: Path, x: Tensor, ys: Mapping[str, Tensor], label: str, title: s
         axes.scatter(x[:POINTS].tolist(), y[:POINTS].tolist(), s=4, alpha=0.5, linewidths=0)
         axes.set(xlabel=label, ylabel=name)
     figure.suptitle(title, fontsize=10)
-    return _png(path, figure)
+    return png(path, figure)
 
 
 def band(
@@ -209,7 +208,7 @@ def band(
     if log:
         axes.set_xscale("log")
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
-    return _png(path, figure)
+    return png(path, figure)
 
 
 def histograms(path: Path, values: Tensor, title: str) -> Path:
@@ -231,7 +230,7 @@ def histograms(path: Path, values: Tensor, title: str) -> Path:
         axes.set_yticks([])
         axes.set_ylim(0, min(axes.get_ylim()[1], 3 * normal.max()))  # silence behind items makes one value frequent
     figure.suptitle(title, fontsize=9)
-    return _png(path, figure)
+    return png(path, figure)
 
 
 def families(
@@ -258,55 +257,11 @@ def families(
             axes.set_title(name, fontsize=9)
     figure.colorbar(shown, ax=grid_of, label="value")
     figure.suptitle(title, fontsize=10)
-    return _png(path, figure)
+    return png(path, figure)
 
 
-def profile(
-    path: Path, shares: Mapping[str, Mapping[str, Mapping[tuple[str, str], float]]], levels: Mapping[str, float],
-    title: str,
-) -> Path:  # fmt: skip
-    """A PNG of axes x parts: bars of means, and a point for each share in [0, 1]; dashed what says nothing reaches.
-
-    Args:
-        shares: part -> axis -> (of, probe) -> share. levels: part -> chance of the axis "invariance".
-    """
-    from matplotlib.figure import Figure
-
-    axes_of, width = list(next(iter(shares.values()))), 0.8 / len(shares)
-    figure = Figure(figsize=(max(6.5, 2.5 + 0.9 * len(shares) * len(axes_of) / 2), 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    for place, (part, own) in enumerate(shares.items()):
-        left = np.arange(len(axes_of)) - 0.4 + place * width
-        tone = palette(len(shares))[place]
-        means = [float(np.mean(list(own[axis].values()))) for axis in axes_of]
-        axes.bar(left, means, width * 0.92, align="edge", color=tone, alpha=0.4, label=part)
-        for at, mean, axis in zip(left, means, axes_of, strict=True):
-            axes.text(at + 0.46 * width, 1.05, f"{mean:.2f}", ha="center", fontsize=8, color=tone)
-            _points(axes, own[axis], at, 0.92 * width, tone)
-            level = {"invariance": levels[part], "disentanglement": 1.0}.get(axis, 0.0)
-            axes.hlines(level, at, at + 0.92 * width, color="black", linestyles=(0, (3, 2)), linewidth=1.1, zorder=4)
-    axes.set_xticks(range(len(axes_of)), [axis.replace("_", "\n") for axis in axes_of])
-    axes.tick_params(axis="x", length=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set(ylim=(-0.02, 1.12), yticks=np.linspace(0, 1, 6), ylabel="share")
-    axes.set_title(title, fontsize=10, loc="left")
-    for marker, name in (("o", "single layer"), ("s", "network"), ("D", "no probe")):
-        axes.scatter([], [], s=14, marker=marker, color="#555555", label=name)
-    axes.plot([], [], color="black", linestyle=(0, (3, 2)), linewidth=1.1, label="features that say nothing")
-    named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    order = [*shares, *(name for name in named if name not in shares)]
-    figure.legend([named[name] for name in order], order, fontsize=7.5, loc="outside lower left", ncols=4)
-    return _png(path, figure)
-
-
-def _points(axes: Any, shares: Mapping[tuple[str, str], float], left: float, width: float, tone: Any) -> None:
-    """Each share as a point above a bar, in the order in which they come."""
-    at = left + width * (np.arange(len(shares)) + 1) / (len(shares) + 1)
-    for x, ((_, probe), value) in zip(at, shares.items(), strict=True):
-        axes.scatter(x, value, s=11, marker=PROBES.get(probe, "D"), color=tone, linewidths=0, zorder=3)
-
-
-def _png(path: Path, figure: Any) -> Path:
+def png(path: Path, figure: Any) -> Path:
+    """The figure as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with replacing(path) as temporary, temporary.open("wb") as file:

@@ -14,12 +14,14 @@ where it got worse:
 in the lower half of their published ranges, where every image comes out inverted or black. A transform is not judged by
 the factor that it moves itself. `quarters: []` draws from the whole range, also of transforms that have no parts.
 
-`disentanglement.csv` has a row for each probe, transform and split: clean and moved measure, difference.
+`disentanglement.csv` has a row for each probe, transform and split: clean and moved measure, difference. Of several
+quarters `quarters_SPLIT.png` draws the differences over them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +30,7 @@ from pydantic import Field, field_validator
 from datasets.base import Spec, Split
 from datasets.config import ConfigError
 from datasets.transforms.load import find
-from trainables.evals import _factors, _files, _moved, informativeness
+from trainables.evals import _factor_figures, _factors, _files, _moved, informativeness
 from trainables.evals._bank import Probe, read
 from trainables.evals._bank_training import Kind, Named
 from trainables.evals._factors import FactorsConfig
@@ -126,7 +128,22 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
             result.metrics |= {f"{part}/{split}/{name}": value for name, value in values.items()}
     columns = ("part", "split", "factor", "transform", "probe", "measure", "clean", "moved", "difference")
     result.artifacts["disentanglement.csv"] = _files.table(subject.out / "disentanglement.csv", columns, rows)
+    if len(dict.fromkeys(cfg.quarters)) > 1:
+        _draw(result, subject.out, rows)
     return result
+
+
+def _draw(result: Result, out: Path, rows: Sequence[tuple[Any, ...]]) -> None:
+    """The differences over the quarters, a figure for each split."""
+    for split in REPORTED:
+        lines: dict[str, dict[str, dict[tuple[str, str], list[float]]]] = {}
+        for part, _, factor, code, probe, *_, difference in [row for row in rows if row[1] == split]:
+            base, _, _ = code.partition("@")
+            lines.setdefault(part, {}).setdefault(factor, {}).setdefault((base, probe), []).append(difference)
+        names = list(dict.fromkeys(row[3].partition("@")[2] for row in rows))
+        name = f"quarters_{split}.png"
+        title = f"Probes of factors while others are moved, {split}"
+        result.artifacts[name] = _factor_figures.quarters(out / name, lines, names, title)
 
 
 def _seen(subject: Subject, cfg: Config, split: Split, code: str) -> Features:

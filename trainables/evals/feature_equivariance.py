@@ -13,9 +13,10 @@ published), each dimension for itself, by one batch norm that is trained, or not
     CODE_PROBE_gain            (identity_mse - mse) / the larger of both: 1 = perfect, 0 = as z itself, below 0 = worse
 
 `slp` exactly (of the project's preset) sees p through hinges at `embedding` places, see `_bank_training.exact`; with
-`norm: batch` it is trained. Artifacts: each probe, `predictor_PART_CODE_PROBE.safetensors`, and
-`feature_equivariance.csv`; with `mini_validation` loss and cosine during the training, on 500 held-out rows twenty
-times an epoch; with `debug` mean and deviation of each gradient, and features of items before, after and as predicted.
+`norm: batch` it is trained. Artifacts: each probe, `predictor_PART_CODE_PROBE.safetensors`, `feature_equivariance.csv`,
+and `predicted_SPLIT.png`, cosines beside those of z itself; with `mini_validation` loss and cosine during the training,
+on 500 held-out rows twenty times an epoch; with `debug` mean and deviation of each gradient, and features of items
+before, after and as predicted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pydantic import Field
 from torch import Tensor
 
 from datasets.base import Spec
-from trainables.evals import _files, _moved
+from trainables.evals import _factor_figures, _files, _moved
 from trainables.evals._bank import Bank, Probe
 from trainables.evals._bank_training import PUBLISHED, SMALL, BankConfig, Job, Rows, Watch, fitted, losses, rows_of
 from trainables.evals._heads import Hidden
@@ -117,6 +118,10 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
                         _draw(result, subject, one, own, f"{part}_{code}_{probe}")
     name = "feature_equivariance.csv"
     result.artifacts[name] = _files.metrics(subject.out / name, result.metrics)
+    measured = {code: f"{code}_PROBE_cos" for code in codes}
+    still = {code: f"{code}_{cfg.probes[0]}_identity_cos" for code in codes}
+    title = "Cosine of predicted features (dashed: of the item's own)"
+    _factor_figures.add_bars(result, subject.out, "predicted", title, parts, cfg.probes, measured, still)
     watched.write(result, subject)
     return result
 

@@ -14,7 +14,8 @@ entropy of each); of colour images also hue, saturation and brightness.
     FACTOR_PROBE_SHIFT_accuracy           with `shifts`: SHIFT is balanced, shift0, shift1, ...; see `_label_shift.py`
 
 `measures` names others: mse, in the label's own units, and f1, which of all items together is the accuracy.
-Artifacts: `probe_PART_FACTOR_PROBE.safetensors`, which `disentanglement` reads, and `informativeness.csv`.
+Artifacts: `probe_PART_FACTOR_PROBE.safetensors`, which `disentanglement` reads, `informativeness.csv`, and
+`factors_SPLIT.png`, one measure of each factor and probe.
 
 The published numbers are of `preset: paper_run`. They are regressed on raw labels, up to 255, at rate 1e-3: single
 layers do not reach the mean in ten epochs. Compare probes of one preset.
@@ -31,7 +32,7 @@ from pydantic import Field
 from torch import Tensor
 
 from datasets.base import Spec, Split
-from trainables.evals import _factors, _files, _label_shift, _measures
+from trainables.evals import _factor_figures, _factors, _files, _label_shift, _measures
 from trainables.evals._bank import Probe
 from trainables.evals._bank_training import PUBLISHED, SMALL, BankConfig, Job, Kind, fitted, rows_of
 from trainables.evals._classes import EVERY
@@ -124,7 +125,21 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
         result.metrics |= _shifted(cfg, own, {part: jobs[part, factor] for part in parts}, factor, seed)
     name = "informativeness.csv"
     result.artifacts[name] = _files.metrics(subject.out / name, result.metrics)
+    measures, levels = _shown(cfg, factors)
+    _factor_figures.add_bars(result, subject.out, "factors", "Informativeness", parts, cfg.probes, measures, levels)
     return result
+
+
+def _shown(cfg: Config, factors: Mapping[str, Kind]) -> tuple[dict[str, str], dict[str, str]]:
+    """What the figure shows of each factor, and the metric of its baseline, where that is no zero."""
+    measures, levels = {}, {}
+    for factor, kind in factors.items():
+        there = _measures.chosen(kind, cfg.measures)
+        name = next((one for one in ("r2", "accuracy", "ap") if one in there), there[0])
+        measures[f"{factor}\n{name}"] = f"{factor}_PROBE_{name}"
+        if name == BASELINES[kind]:
+            levels[f"{factor}\n{name}"] = f"{factor}_baseline_{name}"
+    return measures, levels
 
 
 def job(cfg: Config, spec: Spec, x: Tensor, y: Tensor, factor: str, kind: Kind) -> Job:

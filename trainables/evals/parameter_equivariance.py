@@ -11,7 +11,7 @@ are drawn once and are the same for every encoder.
 `transform_parameter` is the stricter question, of the transformed item alone and on the circle where the parameter is a
 turn. Here 0 and 1 are far apart, as published: what looks alike at both ends is not readable. Parameters of pitch_shift
 depend on the data's rate, so that encoders for other rates do not compare. Artifacts: each probe,
-`parameter_PART_CODE_PROBE.safetensors`, and `parameter_equivariance.csv`.
+`parameter_PART_CODE_PROBE.safetensors`, `parameter_equivariance.csv`, and `parameters_SPLIT.png`, R2 of each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from datasets.base import Spec
-from trainables.evals import _files, _measures, _moved
+from trainables.evals import _factor_figures, _files, _measures, _moved
 from trainables.evals._bank_training import PUBLISHED, SMALL, BankConfig, Job, fitted, rows_of
 from trainables.evals._moved import MovedConfig, Pairs, beside
 from trainables.evals.base import REPORTED, Capabilities, Needs, Request, Result, Subject, chosen_parts
@@ -93,6 +93,8 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
                     result.metrics |= {f"{place}_{probe}_{name}": value for name, value in values.items()}
     name = "parameter_equivariance.csv"
     result.artifacts[name] = _files.metrics(subject.out / name, result.metrics)
+    measured = {code: f"{code}_PROBE_r2" for code in codes}
+    _factor_figures.add_bars(result, subject.out, "parameters", "R2 of parameters", parts, cfg.probes, measured)
     return result
 
 

@@ -11,9 +11,9 @@ features), invariance, disentanglement. Nothing is fitted; numbers of `val` and 
     disentanglement         1 - |difference| / the factor's baseline error, of the upper quarters where those are judged
     invariance_chance       mean cosine of the features of different items, which invariance is to be compared with
 
-Shares below 0 count as 0, and factors that do not vary are left out. A representation that says nothing has 0, 0, 0, `invariance_chance` and 1: no probe of it is
-misled. Invariance and the equivariances pull apart where they are of the same transform. Artifacts for each split:
-`profile_SPLIT.png`, axes x parts, with every single share as a point, and `profile.csv`.
+Shares below 0 count as 0, and factors that do not vary are left out. A representation that says nothing has 0, 0, 0,
+`invariance_chance` and 1: no probe of it is misled. Invariance and the equivariances pull apart where they are of the
+same transform. Artifacts: `profile_SPLIT.png`, axes x parts with every single share as a point, and `profile.csv`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from datasets.base import Spec
 from datasets.config import ConfigError
-from trainables.evals import _files
+from trainables.evals import _factor_figures, _files
 from trainables.evals._bank_training import Named
 from trainables.evals.base import REPORTED, Capabilities, EvalConfig, Needs, Request, Result, Subject, chosen_parts
 from trainables.evals.disentanglement import LOW
@@ -95,7 +95,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
                 rows += [(part, split, axis, *names, value) for names, value in found.items()]
             levels[part] = result.metrics[f"{place}/{CHANCE}"] = others(clean.parts[part])
         name = f"profile_{split}.png"
-        result.artifacts[name] = _files.profile(subject.out / name, drawn, levels, f"Profile, {split}")
+        result.artifacts[name] = _factor_figures.profile(subject.out / name, drawn, levels, f"Profile, {split}")
     columns = ("part", "split", "axis", "of", "probe", "share")
     result.artifacts["profile.csv"] = _files.table(subject.out / "profile.csv", columns, rows)
     return result
