@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.chart import Array, Axis, Chart, Heat, Panel, Parallel, Scale, Series, number, parameter_axis
-from analysis.frames import Results, collect, is_test, std, varied
+from analysis.frames import Results, collect, std, varied
 from analysis.pareto import front, hypervolume, reference_point
 from analysis.style import COLORS, CYCLE, wrapped
 from sweep.records import Records
@@ -22,7 +22,7 @@ def correlation(results: Results, metrics: list[str] | None = None) -> pd.DataFr
 
     Missing where fewer than 4 configurations have both metrics, or where one never changes.
     """
-    chosen = metrics or [metric for metric in results.metrics if not is_test(metric)]
+    chosen = metrics or results.shown
     ordered = results.finished[chosen]
     found = pd.DataFrame(np.nan, index=chosen, columns=chosen)
     for row in chosen:
@@ -118,12 +118,9 @@ def configurations_chart(results: Results, metrics: list[str]) -> Chart | None:
     done = results.finished.iloc[::-1]  # the first on top
     if not len(done):
         return None
-    names, places = varied(results), {number_: float(place) for place, number_ in enumerate(done["configuration"])}
-    labels = [
-        f"#{row['configuration']} " + ", ".join(_said(name, row[name]) for name in names if _said(name, row[name]))
-        for row in done.to_dict("records")
-    ]
-    ticks = [(place, wrapped(label, 34)) for place, label in zip(places.values(), labels, strict=True)]
+    places = {number_: float(place) for place, number_ in enumerate(done["configuration"])}
+    named = zip(places.values(), labels(results, done), strict=True)
+    ticks = [(place, wrapped(label, 34)) for place, label in named]
     axis = Axis(ticks=ticks, limits=(-0.6, len(done) - 0.4))
     seeds = results.trials[results.trials["configuration"].isin(places) & (results.trials["status"] == "finished")]
     panels = []
@@ -140,6 +137,15 @@ def configurations_chart(results: Results, metrics: list[str]) -> Chart | None:
         panels.append(Panel(metric, Axis(), axis, drawn))
     height = 1.0 + 0.36 * len(done)
     return Chart("Configurations beside each other", panels, min(3, len(panels)), (4.6, height))
+
+
+def labels(results: Results, rows: pd.DataFrame) -> list[str]:
+    """A name for each of some configurations: its number and that in which complete ones differ."""
+    names = varied(results)
+    return [
+        f"#{row['configuration']} " + ", ".join(_said(name, row[name]) for name in names if _said(name, row[name]))
+        for row in rows.to_dict("records")
+    ]
 
 
 def _said(name: str, value: Any) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.chart import Array, Axis, Chart, Marker, Panel, Scale, Series, log_ticks, number, parameter_axis
-from analysis.frames import Results, is_test, std
+from analysis.frames import Results, std
 from analysis.style import COLORS, CYCLE
 from sweep.records import OPTION
 
@@ -38,19 +38,19 @@ def sensitivity(results: Results, parameter: str, metrics: list[str] | None = No
     if axis.limits is not None:
         places = places + _jitter(len(places))
     position = dict(zip(active["configuration"], places, strict=True))
-    chosen = metrics or [metric for metric in results.metrics if _tells(results, metric)]
+    chosen = metrics or [metric for metric in results.shown if _tells(results, metric)]
     panels = [_sensitivity_panel(results, metric, axis, position) for metric in chosen]
     when = results.space.get(parameter, {}).get("when")
     condition = f" where {', '.join(f'{key} = {value}' for key, value in when.items())}" if when else ""
     done = int((active["state"] == "complete").sum())
-    note = f"{done} complete configurations{condition}; {_trend_note(axis, _is_grid(results, places))}"
+    note = f"{done} complete configurations{condition}; {_trend_note(axis, is_grid(results, places))}"
     return Chart(f"Sensitivity to {parameter}", panels, columns=min(3, max(1, len(panels))), footnote=note)
 
 
 def _tells(results: Results, metric: str) -> bool:
-    """Whether a metric is worth a panel: an objective, or one of the validation split that is not constant."""
+    """Whether a metric is worth a panel: an objective, or one that is not constant."""
     values = results.configurations[metric]
-    return metric in results.directions or (not is_test(metric) and values.nunique() > 1)
+    return metric in results.directions or values.nunique() > 1
 
 
 def _jitter(count: int) -> Array:
@@ -66,7 +66,7 @@ def _trend_note(axis: Axis, grid: bool) -> str:
     return "line: running median over neighbouring configurations; band: their middle half"
 
 
-def _is_grid(results: Results, places: Array) -> bool:
+def is_grid(results: Results, places: Array) -> bool:
     """Whether values were tried often enough for a mean each; those of a grid were meant to be."""
     if results.records.spec.get("search", {}).get("sampler") == "grid":
         return True
@@ -138,7 +138,7 @@ def _trend(
     x, y = points(done)
     if len(x) < 3:
         return []
-    grid = _is_grid(results, x)
+    grid = is_grid(results, x)
     places, middle, low, high = grid_trend(*points(seeds)) if grid else running_median(x, y)
     return [Series(places, middle, "trend", COLORS["orange"], "none", line=1.8, band=(low, high))]
 

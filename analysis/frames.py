@@ -12,6 +12,8 @@ import pandas as pd
 
 from sweep.records import Configuration, Records
 
+PROFILE = "profile"  # the evaluation that makes axes of the results of these
+PROFILED = ("informativeness", "parameter_equivariance", "feature_equivariance", "invariance", "disentanglement")
 STATES = ("complete", "running", "pruned", "failed")
 
 
@@ -52,6 +54,20 @@ class Results:
         return dict(self.records.spec.get("space", {}))
 
     @property
+    def shown(self) -> list[str]:
+        """The metrics of figures where none are named: objectives, and those that are not of the test split.
+
+        Of a sweep with profiles without those that the profiles are made of, which are hundreds.
+        """
+        names = evaluations(self.records)
+        made_of = {key for key, name in names.items() if name in PROFILED} if profiles(self.records) else set()
+        return [
+            metric
+            for metric in self.metrics
+            if metric in self.directions or not (is_test(metric) or metric.split("/")[0] in made_of)
+        ]
+
+    @property
     def finished(self) -> pd.DataFrame:
         """The configurations that ran to their end."""
         return self.configurations[self.configurations["state"] == "complete"]
@@ -68,6 +84,17 @@ class Results:
         """Numbers of the configurations that are points from the literature rather than samples."""
         numbers = self.configurations.loc[self.configurations["source"] == "known", "configuration"]
         return {int(number) for number in numbers}
+
+
+def evaluations(records: Records) -> dict[str, str]:
+    """Key -> name of each evaluation that was begun."""
+    trials = (trial for trial in records.trials.values() if trial.stage == "evaluation")
+    return {trial.name: str(trial.config.get("name", trial.name)) for trial in trials}
+
+
+def profiles(records: Records) -> list[str]:
+    """The keys of the profiles."""
+    return [key for key, name in evaluations(records).items() if name == PROFILE]
 
 
 def is_test(metric: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.chart import Axis, Bars, Chart, Heat, Panel
-from analysis.frames import Results, collect, is_test
+from analysis.frames import Results, collect
 from analysis.style import COLORS
 from sweep.records import Records
 
@@ -55,7 +55,7 @@ def importance(records: Records, metrics: list[str] | None = None, evaluator: Ev
 
 def of_results(results: Results, metrics: list[str] | None = None, evaluator: Evaluator = "ped-anova") -> Importance:
     """`importance` of records that were collected before."""
-    chosen = metrics or [metric for metric in results.metrics if not is_test(metric)]
+    chosen = metrics or results.shown
     varying, notes = _varying(results)
     columns = {}
     for metric in chosen:

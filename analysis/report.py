@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis import compare, curves, importance, paper, pareto
+from analysis import compare, curves, importance, paper, pareto, profile
 from analysis.chart import Chart
 from analysis.frames import STATES, Results, collect, matching
 from analysis.table import Best, best_of, cell, of_results, write
@@ -47,6 +47,7 @@ def charts(results: Results, metrics: list[str] | None = None) -> dict[str, Char
     `metrics`: of the panels of `sensitivity` and `configurations`; the latter is drawn only then.
     """
     found: dict[str, Chart | None] = {"progress": compare.best_so_far(results), "pareto": pareto.chart(results)}
+    found |= profile.charts(results)
     for name in results.parameters:
         found[f"sensitivity-{name}"] = curves.sensitivity(results, name, metrics)
     found["configurations"] = compare.configurations_chart(results, metrics) if metrics else None
