@@ -11,7 +11,7 @@ from trainables.core.load import ROOT
 
 TABLES = sorted((ROOT / "docs" / "methods").glob("*.md"))
 TEST = re.compile(r"`((?:unit|golden|distributed|contracts|e2e|faults)/\w+\.py)(?:::(\w+))?`")
-CODE = re.compile(r"`((?:trainables|datasets|sweep)/[\w/]+\.py)(?:::(\w+))?")
+CODE = re.compile(r"`((?:trainables|datasets|sweep|analysis|search_spaces)/[\w/]+\.py)(?:::(\w+))?")
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda path: path.stem)
@@ -41,7 +41,7 @@ def test_every_row_of_duet_is_in_its_table() -> None:
     ("method", "rows"),
     [
         ("sie", {"M": 14, "P": 7, "N": 1, "B": 24, "L": 8, "O": 2, "S": 1, "D": 7, "G": 1, "T": 7, "E": 7}),
-        ("synesis", {"E": 14, "P": 5, "M": 5, "T": 10, "D": 11, "F": 33, "X": 3}),
+        ("synesis", {"E": 14, "P": 5, "M": 5, "T": 10, "D": 11, "F": 33, "X": 3, "L": 4, "H": 4, "U": 1}),
         ("sim", {"M": 15, "L": 5, "D": 10, "E": 19, "T": 10, "I": 1}),
         ("v3", {"M": 11, "L": 6, "T": 13, "D": 10, "E": 9, "P": 1, "F": 6}),
     ],

@@ -42,6 +42,7 @@ class Config(MovedConfig):
     """Under which transforms, and how often."""
 
     passes: int = Field(1, ge=1, le=100, description="draws of each item (published: 1)")
+    draw: bool = Field(True, description="scatter plots and curves as figures; off = tables alone")
 
 
 NEEDS = Needs()
@@ -77,7 +78,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
                 curve = smoothed(seen.unit[:, 0], apart["cos"])
                 values = measured(seen.unit[:, 0], apart, curve)
                 result.metrics |= {f"{part}/{split}/{code}_{name}": value for name, value in values.items()}
-                for path in _written(subject.out, f"{part}_{code}_{split}", code, seen, apart, curve):
+                for path in _written(subject.out, f"{part}_{code}_{split}", code, seen, apart, curve, cfg.draw):
                     result.artifacts[path.name] = path
     name = "invariance.csv"
     result.artifacts[name] = _files.metrics(subject.out / name, result.metrics)
@@ -137,7 +138,9 @@ def bins(unit: Tensor) -> Tensor:
     return ((unit - low) / max(high - low, 1e-12) * BINS).long().clamp(0, BINS - 1)
 
 
-def _written(out: Path, name: str, code: str, seen: Pairs, apart: Mapping[str, Tensor], curve: Curve) -> list[Path]:
+def _written(
+    out: Path, name: str, code: str, seen: Pairs, apart: Mapping[str, Tensor], curve: Curve, draw: bool
+) -> list[Path]:
     columns = ("index", "parameter", "unit", *apart)
     rows = zip(
         *(value.tolist() for value in (seen.moved.index, seen.natural, seen.unit[:, 0], *apart.values())), strict=True
@@ -147,9 +150,14 @@ def _written(out: Path, name: str, code: str, seen: Pairs, apart: Mapping[str, T
     at = 1 - QUALITY * curve.unit if quality else curve.unit
     labels = ("quality" if quality else f"unit of {code}", "cosine")
     title = name.replace("_", " ")
-    return [
+    tables = [
         _files.table(out / f"distances_{name}.csv", columns, list(rows)),
         _files.table(out / f"curve_{name}.csv", ("unit", "lowess", "q25", "median", "q75"), smooth),
+    ]
+    if not draw:
+        return tables
+    return [
+        *tables,
         _files.clouds(out / f"scatter_{name}.png", seen.unit[:, 0], apart, f"unit of {code}", title),
         _files.band(out / f"curve_{name}.png", at, curve.smooth, curve.quartiles[[0, 2]], labels, title, quality),
     ]
