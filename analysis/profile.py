@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.chart import Axis, Chart, Panel, Series, parameter_axis
+from analysis.chart import Axis, Chart, Marker, Panel, Series, parameter_axis
 from analysis.compare import labels
 from analysis.curves import grid_trend, is_grid, running_median
 from analysis.frames import PROFILE, PROFILED, Results, profiles, std
@@ -89,11 +89,12 @@ def against(results: Results, parameter: str, places: list[str]) -> Chart:
     panels = []
     for place in places:
         series = []
-        for number, name in enumerate((*PROFILED, CHANCE)):
+        for number, name in [(len(PROFILED), CHANCE), *enumerate(PROFILED)]:
             y = rows[f"{place}/{name}"].to_numpy(float)
             color = COLORS["grey"] if name == CHANCE else CYCLE[number]
             spread = rows[std(f"{place}/{name}")].to_numpy(float)
-            points = Series(at, y, name.replace("_", " "), color, size=16, alpha=0.8, error_y=spread)
+            marker: Marker = "x" if name == CHANCE else "circle"
+            points = Series(at, y, name.replace("_", " "), color, marker, size=16, alpha=0.8, error_y=spread)
             apart = 0.1 * (number - len(PROFILED) / 2)  # of categories
             series += _of_categories(points, apart) if axis.limits is not None else _along(results, axis, points)
         panels.append(Panel(_title(place, places), axis, Axis("share", limits=LIMITS), series))

@@ -83,7 +83,7 @@ def test_axes_against_what_was_searched(tmp_path: Path) -> None:
     assert points["parameter equivariance"].y[0] == pytest.approx(0.11 + 0.2 * np.log10(1))
     trend = [series for series in along.series if series.marker == "none"]
     assert len(trend) == 6 and all(min(series.x) > along.x.gap for series in trend), "zero is no part of the trend"
-    assert (np.diff(trend[1].y) > 0).all() and (np.diff(trend[3].y) < 0).all()
+    assert (np.diff(trend[2].y) > 0).all() and (np.diff(trend[4].y) < 0).all()
     squares = named(drawn["profile-method"])["informativeness"]
     assert squares.marker == "square" and len(squares.x) == 2 and squares.y == pytest.approx(0.51)
 

@@ -246,6 +246,9 @@ def test_distances_are_written_for_each_pair(tmp_path: Path) -> None:
     assert np.mean(bright) == pytest.approx(found.metrics["all/test/brightness_shift_cos_bin4"])
     area = found.metrics["all/test/brightness_shift_area"]
     assert area == pytest.approx(found.metrics["all/test/brightness_shift_cos_mean"], abs=0.05)
+    tables = run(invariance, subject, transforms=("brightness_shift",), passes=3, draw=False)
+    assert tables.metrics == found.metrics
+    assert set(tables.artifacts) == {name for name in found.artifacts if name.endswith(".csv")} < set(found.artifacts)
 
 
 def test_bins_of_a_part_of_the_range_and_of_few_values() -> None:
