@@ -14,7 +14,7 @@ import torch
 from datasets.base import Spec
 from datasets.config import ConfigError, near, parse
 from sweep.spec import put, settings_of
-from sweep.tools import device_of, evaluate_checkpoint, options_of
+from sweep.tools import device_of, evaluate_checkpoint, modules_of, options_of
 from trainables.core.config import Resolved, digest, resolve
 from trainables.core.load import load, names
 from trainables.core.original import read_original, take_over
@@ -53,8 +53,9 @@ def evaluate(
     _check_name(encoder, given)
     device_of(given.device)
     own = [text for text in sets if text.split(".")[0] not in SECTIONS]
-    for name, options in options_of(evaluations, own).items():
-        parse(load("evaluation", name).Config, options, name)
+    options = options_of(evaluations, own)
+    for name, module in modules_of(evaluations).items():
+        parse(module.Config, options[name], name)
     resolved, spec = _resolved(encoder, given, [text for text in sets if text not in own], root)
     file = None if given.untrained else _weights(encoder, given.weights)
     about = {"encoder": encoder, "weights": f"untrained, seed {given.seed}" if file is None else str(file)}

@@ -16,6 +16,7 @@ import torch
 from datasets.atomic import remove, replacing
 from datasets.base import SPLITS, DataError, Source
 from datasets.config import ConfigError, near, parse
+from sweep.evaluations import in_turn
 from sweep.folder import is_busy, lock, size_of, write_atomic
 from sweep.ledger import Ledger
 from sweep.records import LEDGER, MANIFEST, Records, load
@@ -49,8 +50,8 @@ def evaluate_checkpoint(
     Raises:
         ConfigError, CheckpointError, DataError: one line; nothing was computed then.
     """
-    options = options_of(names, sets)
-    configs = {name: parse(load_module("evaluation", name).Config, options[name], name) for name in names}
+    options, modules = options_of(names, sets), modules_of(names)
+    configs = {name: parse(module.Config, options[name], name) for name, module in modules.items()}
     checkpoint = _fetched(checkpoint)
     if out is None:
         out = checkpoint.parent / f"{checkpoint.name}-evaluation"
@@ -60,14 +61,14 @@ def evaluate_checkpoint(
     spec = seen.build_views(shown(judged, meta.spec.shape[0]).spec).spec
     where = device_of(device)
     for name, config in configs.items():
-        check(load_module("evaluation", name), config, spec, method.parts, capabilities_of(method), configs)
+        check(modules[name], config, spec, method.parts, capabilities_of(method), configs)
     if judged.spec.note:
         yield f"note: data {resolved.data_name}: {judged.spec.note}"
     if trained.spec.fingerprint != meta.spec.fingerprint:
         yield f"note: these are not the data of {checkpoint}, which it was trained on or imported for"
     subject = CheckpointSubject(checkpoint, root, out / "features", where, out=out)
     results: dict[str, Result] = {}
-    for name in names:
+    for name in modules:
         yield f"{name}"
         subject.out = out / name  # a folder each, since two may call a file the same
         subject.out.mkdir(parents=True, exist_ok=True)
@@ -86,6 +87,20 @@ def evaluate_checkpoint(
     numbers |= {f"{name}/{metric}": v for name, result in results.items() for metric, v in result.metrics.items()}
     write_atomic(kept, json.dumps({**of, **(about or {}), "metrics": numbers}, indent=1))
     yield str(kept)
+
+
+def modules_of(names: Sequence[str]) -> dict[str, Any]:
+    """The evaluations, each after those whose results it reads.
+
+    Raises:
+        ConfigError: there is no such evaluation, or one whose result another reads is not among them.
+    """
+    found = {name: load_module("evaluation", name) for name in names}
+    for name, module in found.items():
+        for needed in module.NEEDS.after:
+            if needed not in found:
+                raise ConfigError(f"{name}: needs the result of '{needed}'; evaluate it in the same call")
+    return {name: found[name] for name in in_turn({n: {k: k for k in one.NEEDS.after} for n, one in found.items()})}
 
 
 def device_of(name: str) -> torch.device:

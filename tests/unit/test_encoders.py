@@ -89,7 +89,7 @@ def test_a_profile_of_one_checkpoint_has_its_picture(run: Run) -> None:
     five = ["informativeness", "parameter_equivariance", "feature_equivariance", "invariance", "disentanglement"]
     moved = [word for name in five[1:4] for word in ("--set", f"{name}.transforms=[brightness_shift@sane]")]
     brief = [word for name in five[:3] for word in ("--set", f"{name}.preset=small", "--set", f"{name}.epochs=1")]
-    run("ResNet18_ImageNet", *five, "profile", *DIGITS, *moved, *brief, "--untrained")
+    run("ResNet18_ImageNet", "profile", *reversed(five), *DIGITS, *moved, *brief, "--untrained")
     found = results()["metrics"]
     assert {name for name in found if name.startswith("profile/all/test/")} == {
         f"profile/all/test/{axis}" for axis in (*five, "invariance_chance")
@@ -196,6 +196,7 @@ def test_any_method_untrained(run: Run) -> None:
             "no checkpoint (no meta.json in it) and no encoder's name; did you mean",
         ),
         (["ResNet18_ImageNet", "knn"], "name what it is shown, --data NAME"),
+        (["ResNet18_ImageNet", "profile", *DIGITS], "profile: needs the result of 'informativeness'; evaluate it in"),
         (["DINO", "knn", *DIGITS], "no weights in models/pretrained/dino{.safetensors,.pt,.pth,.ckpt}"),
         (["DINO", "knn", *DIGITS], "give --weights FILE (facebookresearch/dino dino_resnet50_pretrain.pth"),
         (["DINO", "knn", *DIGITS, "--weights", "none.pth"], "none.pth: no such file"),
