@@ -13,8 +13,9 @@ import torch
 
 from datasets.base import Spec
 from datasets.config import ConfigError, near, parse
+from sweep.evaluations import modules_of
 from sweep.spec import put, settings_of
-from sweep.tools import device_of, evaluate_checkpoint, modules_of, options_of
+from sweep.tools import device_of, evaluate_checkpoint, options_of
 from trainables.core.config import Resolved, digest, resolve
 from trainables.core.load import load, names
 from trainables.core.original import read_original, take_over

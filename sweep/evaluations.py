@@ -157,6 +157,20 @@ def applying(evaluations: Sequence[Applied], judged: Judged) -> tuple[dict[str, 
     return yields, reasons
 
 
+def modules_of(names: Sequence[str]) -> dict[str, Any]:
+    """The evaluations, each after those whose results it reads.
+
+    Raises:
+        ConfigError: there is no such evaluation, or one whose result another reads is not among them.
+    """
+    found = {name: load("evaluation", name) for name in names}
+    for name, module in found.items():
+        for needed in module.NEEDS.after:
+            if needed not in found:
+                raise ConfigError(f"{name}: needs the result of '{needed}'; evaluate it in the same call")
+    return {name: found[name] for name in in_turn({n: {k: k for k in one.NEEDS.after} for n, one in found.items()})}
+
+
 def in_turn(inputs: Mapping[str, Mapping[str, str]]) -> list[str]:
     """The keys of evaluations, each after those it reads.
 

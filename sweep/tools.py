@@ -16,7 +16,7 @@ import torch
 from datasets.atomic import remove, replacing
 from datasets.base import SPLITS, DataError, Source
 from datasets.config import ConfigError, near, parse
-from sweep.evaluations import in_turn
+from sweep.evaluations import modules_of
 from sweep.folder import is_busy, lock, size_of, write_atomic
 from sweep.ledger import Ledger
 from sweep.records import LEDGER, MANIFEST, Records, load
@@ -87,20 +87,6 @@ def evaluate_checkpoint(
     numbers |= {f"{name}/{metric}": v for name, result in results.items() for metric, v in result.metrics.items()}
     write_atomic(kept, json.dumps({**of, **(about or {}), "metrics": numbers}, indent=1))
     yield str(kept)
-
-
-def modules_of(names: Sequence[str]) -> dict[str, Any]:
-    """The evaluations, each after those whose results it reads.
-
-    Raises:
-        ConfigError: there is no such evaluation, or one whose result another reads is not among them.
-    """
-    found = {name: load_module("evaluation", name) for name in names}
-    for name, module in found.items():
-        for needed in module.NEEDS.after:
-            if needed not in found:
-                raise ConfigError(f"{name}: needs the result of '{needed}'; evaluate it in the same call")
-    return {name: found[name] for name in in_turn({n: {k: k for k in one.NEEDS.after} for n, one in found.items()})}
 
 
 def device_of(name: str) -> torch.device:
