@@ -112,7 +112,7 @@ class V3(Method):
 
     Config: ClassVar[type[Options]] = Options
     cfg: Options
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     coefficients: ClassVar[tuple[str, ...]] = (
         "relativity", "beta", "weights", "atoms", "supersample_content", "widen_style", "compat", "rank_weight",
         "rank_target",
