@@ -47,6 +47,7 @@ def test_features_are_encoded_once_for_five_evaluations() -> None:
     assert found["ratio"] >= 2.5  # of 5; the probes' own cost weighs more with few images
 
 
+@pytest.mark.slow
 def test_a_full_profile_is_whole_and_probes_are_cheaper_together() -> None:
     found = profile.profile(items=150, encoder="narrow_cifar10_resnet8", epochs=1)
     # splits, of each three factors with baseline, of each three shifts, of four transforms, and two means over all
