@@ -149,8 +149,13 @@ def _absent(value: Any) -> bool:
 
 
 def _categories(name: str, choices: Sequence[Any], values: Sequence[Any]) -> tuple[Axis, Array]:
-    names = list(dict.fromkeys([str(choice) for choice in choices] + [str(v) for v in values if not _absent(v)]))
-    positions = [np.nan if _absent(value) else float(names.index(str(value))) for value in values]
+    def named(value: Any) -> str:
+        # a table with gaps has made floats of whole numbers
+        same = (choice for choice in choices if choice == value and isinstance(choice, bool) == isinstance(value, bool))
+        return str(next(same, value))
+
+    names = list(dict.fromkeys([str(choice) for choice in choices] + [named(v) for v in values if not _absent(v)]))
+    positions = [np.nan if _absent(value) else float(names.index(named(value))) for value in values]
     ticks = [(float(place), text) for place, text in enumerate(names)]
     return Axis(name, ticks=ticks, limits=(-0.5, max(len(names), 1) - 0.5)), np.array(positions)
 

@@ -49,6 +49,14 @@ def test_configurations_stand_beside_each_other_named_by_what_differs(tmp_path: 
 # -- axes -----------------------------------------------------------------------------------------------------------
 
 
+def test_whole_numbers_of_a_choice_are_not_told_apart_from_their_floats() -> None:
+    axis, places = parameter_axis(
+        "x", {"kind": "choice", "values": [10, 100, True]}, [100.0, float("nan"), 10.0, True, 1]
+    )
+    assert [text for _, text in axis.ticks or ()] == ["10", "100", "True", "1"]
+    assert places[[0, 2, 3, 4]].tolist() == [1, 0, 2, 3]
+
+
 def test_zero_on_a_logarithmic_axis_has_a_tick_of_its_own_left_of_the_rest() -> None:
     axis, places = parameter_axis("x", {"kind": "float", "log": True}, [0.0, 1.0, 1000.0, None])
     assert axis.log and axis.ticks is not None and axis.gap is not None
