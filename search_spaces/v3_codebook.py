@@ -8,7 +8,7 @@ dead, the width in which contents are quantised, and the penalty on pages of low
 easier that a code stands for one digit (`purity`), and impossible that a digit has one code (`one_to_one`). Tried first
 are the code's setting, the same with the paper's pace and threshold, and with two and four codes for each digit.
 
-Time: not measured; the full run needs GPUs, see `resources`, and was not run.
+Time: the smoke run takes about a minute on 2 cores. The full run needs GPUs, see `resources`; it was not run.
 
 Result: not measured at full size.
 """

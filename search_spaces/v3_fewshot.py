@@ -9,9 +9,11 @@ the pages of the training, on pages of eight other styles, after one page of eac
 published settings, a rate of 1e-4 for 1 epoch, which with one page of each style is a single step, and a tenfold rate
 for 10 epochs. Of digits: `--set data=phonenums --set evals.ood.data="{name: phonenums, palette: ood}"`.
 
-Time: not measured.
+Time: a minute on 2 cores.
 
-Result: not measured.
+Result: of one seed, `val`: the published settings name 0.869 of the contents right after one page of each style and
+0.873 after ten, where 0.867 are without any training; ten epochs at 1e-3 0.885 and 0.898. The best, 40 epochs at 5e-4
+with a codebook that moves, relativity 40, 0.997 and 1.000.
 """
 
 from search_spaces.v3_toy import BASE, REFERENCE

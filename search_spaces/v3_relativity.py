@@ -8,7 +8,7 @@ page (of which the follow-up says that it matters most), and for how many epochs
 codes against reconstruction; the four areas of retrieval stand beside them. Tried first are the code's setting,
 the same with the paper's weight, with the page's style for 50 epochs, and without hinges.
 
-Time: not measured; the full run needs GPUs, see `resources`, and was not run.
+Time: the smoke run takes about a minute on 2 cores. The full run needs GPUs, see `resources`; it was not run.
 
 Result: not measured at full size.
 """

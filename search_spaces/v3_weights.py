@@ -7,7 +7,7 @@ Searches the weights of the four hinges and of the commitment. Judged by the obj
 area under precision and recall of each part by its own labels less that of the other's. Tried first are all terms, each
 of the four left out, and none of them.
 
-Time: not measured; the full run needs GPUs, see `resources`, and was not run.
+Time: the smoke run takes about a minute on 2 cores. The full run needs GPUs, see `resources`; it was not run.
 
 Result: not measured at full size.
 """
