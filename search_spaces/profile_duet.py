@@ -16,8 +16,8 @@ The encoder is narrow, images are 3,000 and epochs 30, which two cores can do. T
     --set method.encoder.name=cifar10_resnet32 --set data.limit=null --set resources.pretrain.gpu=1 \\
     --set train.epochs=400 --set train.batch_size=1024 --set train.lr=4e-4
 
-Time: an hour and a half on 2 cores, by `sweep plan` (6 minutes a pretraining) and the smoke run, which takes about 2
-minutes; it was not run in full.
+Time: `sweep plan` prices the pretrainings at 47 minutes on 2 cores, evaluations not counted; the smoke run takes 1.6
+minutes. It was not run in full.
 
 Result: not measured. `docs/studies/profile.yaml` compares three lambdas with SimCLR and an encoder that was not
 trained.

@@ -10,7 +10,7 @@ reverberation, whether the features follow, how near they stay, and whether prob
 pitch. Means of frames are all alike, so that a cosine near 1 says nothing where `invariance_chance` is as high: it is
 no objective. Tried first are the published weight of words, 0.01, and none.
 
-Time: about 25 minutes on 2 cores, by the smoke run, which takes 2; it was not run in full.
+Time: the smoke run takes less than 2 minutes on 2 cores; it was not run in full.
 
 Result: not measured at full size.
 """
