@@ -10,7 +10,8 @@ the informativeness of the whole. Hue, saturation and brightness are those of th
 and the rotation are what `relation` reads from pairs of views, beside the profile. Tried first are the published
 weight, 0.45, and the default of its code.
 
-Time: the smoke run took 3.6 minutes on 2 cores with other work on them. The full run needs GPUs, see `resources`; it was not run.
+Time: the smoke run took 3.6 minutes on 2 cores with other work on them. The full run needs GPUs, see `resources`; it
+was not run.
 
 Result: not measured at full size.
 """
