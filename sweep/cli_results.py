@@ -184,12 +184,15 @@ def track(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="make the Aim repository again from the folder")] = False,
 ) -> None:
     """Write the sweep into Aim again, from its folder alone."""
+    from analysis.report import figures
     from sweep.records import load
     from sweep.tracking import rebuild as make
 
     if not rebuild:
         raise UserError("track: write `sweep track --rebuild DIR`")
-    count = make(directory, load(directory), lambda done, total: print(f"{done}/{total} runs", flush=True))
+    records = load(directory)
+    drawn = figures(records) if records.finished else None
+    count = make(directory, records, lambda done, total: print(f"{done}/{total} runs", flush=True), drawn)
     print(f"{count} runs in {directory / 'aim'}")
 
 
