@@ -256,6 +256,40 @@ def test_some_sets_of_alltempo(data: Path, tmp_path: Path) -> None:
     assert "no track of 'gtzan', which tests, is there" in one_line(alltempo, tmp_path)
 
 
+def test_tempi_as_their_annotators_write_them(tmp_path: Path) -> None:
+    music.alltempo(tmp_path)
+    folder = tmp_path / "alltempo"
+    tempi = folder / "giantsteps" / "annotations_v2" / "tempo"
+    music.text(tempi / "1.LOFI.bpm", "0.0")  # a track without a beat
+    music.text(tempi / "2.LOFI.bpm", "\t", "128.9 0.7", "64")
+    beats = folder / "hainsworth" / "beat_and_downbeat_annotations"
+    music.text(beats / "000.beats", "0.5 1", "", "1.0 2", "1.6 3")  # 109.09 from the mean time between beats
+    music.text(beats / "001.beats", "0.5 1", "0.5 2")
+    xml = folder / "extended_ballroom/ballroom_extended_2016/extendedballroom_v1.1.xml"
+    xml.write_bytes(
+        "<?xml version='1.0' encoding='ISO-8859-1'?>"
+        "<AllSongs><Samba><song id='101' bpm='99.5' title='caf\u00e9'/></Samba></AllSongs>".encode("latin-1")
+    )
+    (folder / "giantsteps").rename(tmp_path / "clone")
+    (folder / "giantsteps").mkdir()
+    (tmp_path / "clone").rename(folder / "giantsteps" / "giantsteps-tempo-dataset")
+    found = alltempo.read(folder, "gtzan", 0)
+    tempo = {path.stem: int(one) for path, one in zip(found.files, found.labels["tempo"], strict=True)}
+    assert "1.LOFI" not in tempo and "001" not in tempo and "0.LOFI" not in tempo
+    assert (tempo["2.LOFI"], tempo["000"], tempo["101"], tempo["blues.00003"], tempo["4.clip"]) == (
+        128,
+        109,
+        99,
+        63,
+        64,
+    )
+    assert len([path for path in found.files if "giantsteps" in path.parts]) == 8 and "102" not in tempo
+    moved = folder / "giantsteps" / "giantsteps-tempo-dataset" / "annotations_v2" / "tempo"
+    for content in ("nan", "inf", ""):
+        music.text(moved / "2.LOFI.bpm", content)
+        assert f"2.LOFI.bpm: '{content}' is no number; fetch it again" in one_line(alltempo, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("module", "file", "content", "message"),
     [
