@@ -165,6 +165,18 @@ def test_a_hue_of_a_part_is_moved_by_what_moves_every_hue() -> None:
     assert ("floor_hue", "saturation_shift@75") in cells
 
 
+@pytest.mark.parametrize(
+    ("factor", "unjudged"), [("pitch", "pitch_shift"), ("key", "pitch_shift"), ("wps", "time_stretch"),
+                             ("tempo", "time_stretch"), ("instrument", "")],
+)  # fmt: skip
+def test_a_key_moves_with_the_pitch_and_a_tempo_with_the_pace(factor: str, unjudged: str) -> None:
+    codes = ("pitch_shift", "time_stretch", "white_noise_snr")
+    cfg = disentanglement.Config(factors=(factor,), transforms=codes, quarters=("75",))
+    music = Spec((1, 16_000), labels={factor: 24, "object": 0}, rate=16_000)
+    found = {code.partition("@")[0] for _, code in disentanglement.grid(cfg, music)}
+    assert found == set(codes) - {unjudged}
+
+
 def test_an_encoder_that_is_the_factor_tells_it_and_is_not_misled(tmp_path: Path) -> None:
     subject = Seen(tmp_path, factor_itself)
     read = run(informativeness, subject, factors=FACTORS, **QUICK)

@@ -55,7 +55,7 @@ def learned(method: torch.nn.Module, batch: Batch) -> None:
 def test_images_are_moved_for_duet_and_sie(code: str) -> None:
     spec, batch = seen(code, torch.rand(6, 3, 16, 16, generator=rng()), 2)
     unit = batch.units[code]
-    assert batch.views[0].shape == (6, 3, 16, 16) and 0 <= unit.min() and unit.max() <= 1
+    assert batch.views[0].shape == (6, 3, 16, 16) and unit.min() >= 0 and unit.max() <= 1
     around = spec.kinds[code] == "circular"
     assert around == (code == "hue_shift") and spec.relations == {code: 2 if around else 1}
     step = (unit[1] - unit[0])[:, 0]
@@ -72,7 +72,7 @@ def test_images_are_moved_for_duet_and_sie(code: str) -> None:
 @pytest.mark.parametrize("code", SOUNDS)
 def test_sounds_are_moved_for_sim(code: str) -> None:
     spec, batch = seen(code, torch.randn(3, 1, 4800, generator=rng()) / 4, 1, rate=16_000)
-    assert 0 <= batch.units[code].min() and batch.units[code].max() <= 1
+    assert batch.units[code].min() >= 0 and batch.units[code].max() <= 1
     options = {"encoder": {"channels": 8, "context": 6}, "prediction_steps": 4, "negatives": 3}
     learned(SIM(parse(SIM.Config, options, "method"), spec), batch)
 
@@ -136,4 +136,4 @@ def test_renderings_of_sie_are_asked_for(tmp_path: Path) -> None:
     latents = source.fetch(torch.arange(len(source)), rng()).params["latents"][0].double()
     for factor, column in (("floor_hue", 3), ("light_hue", 6)):
         assert torch.equal(values[factor], latents[features.index, column, None])
-        assert 0 <= values[factor].min() and values[factor].max() <= 1 and values[factor].std() > 0.05
+        assert values[factor].min() >= 0 and values[factor].max() <= 1 and values[factor].std() > 0.05

@@ -20,6 +20,7 @@ from trainables.evals.base import EvalConfig, Features, Request, Subject
 
 SCALES = {"hue": 180.0, "saturation": 256.0, "brightness": 256.0}
 TAGS = "tags"  # all tags of an item together, of data that have them
+WITH = {"pitch": ("key",), "wps": ("tempo",)}  # factors of sound that move with another one
 LATENTS = {"floor_hue": rotations.FLOOR_HUE, "light_hue": rotations.LIGHT_HUE}  # factor -> its column
 
 
@@ -89,9 +90,10 @@ def coloured(spec: Spec) -> bool:
 
 
 def moved_by(code: str, factor: str) -> bool:
-    """Whether a transform moves a factor itself: hue_shift moves hue, and floor_hue, as every hue in the image."""
+    """Whether a transform moves a factor itself: hue_shift hue, and floor_hue as every hue in the image, pitch_shift
+    pitch and with it the key, time_stretch words in a second and the tempo."""
     moves = find(code).factor
-    return moves != "" and (factor == moves or factor.endswith(f"_{moves}"))
+    return moves != "" and (factor in (moves, *WITH.get(moves, ())) or factor.endswith(f"_{moves}"))
 
 
 def outputs(factor: str, spec: Spec) -> int:

@@ -12,8 +12,9 @@ where it got worse:
 
 0 is right: a search minimises `PROBE_high`. Low and high are apart since saturation and brightness have no sane values
 in the lower half of their published ranges, where every image comes out inverted or black. A transform is not judged by
-the factor that it moves itself, nor `hue_shift` by the hue of a part of the image, such as "floor_hue". `quarters: []`
-draws from the whole range, also of transforms that have no parts.
+the factor that it moves itself: `hue_shift` not by the hue of a part of the image, such as "floor_hue", `pitch_shift`
+not by the key, `time_stretch` not by the tempo. `quarters: []` draws from the whole range, also of transforms that have
+no parts.
 
 `disentanglement.csv` has a row for each probe, transform and split: clean and moved measure, difference. Of several
 quarters `quarters_SPLIT.png` draws the differences over them.
