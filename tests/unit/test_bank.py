@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.config import ConfigError, parse
 from trainables.evals import _bank, _bank_training, _measures, probes
@@ -51,6 +53,67 @@ def test_trained_together_or_alone(kind: Kind, keep: str) -> None:
     for seed, job in jobs.items():
         alone = _bank_training.fitted({seed: job}, cfg, rows(), seed=0)
         torch.testing.assert_close(together[seed, "mlp"](job.x), alone[seed, "mlp"](job.x), rtol=1e-3, atol=1e-4)
+
+
+def plain(job: Job, shape: _bank.Shape, split: Rows, cfg: BankConfig, state: _bank.State) -> tuple[_bank.State, int]:
+    """The published loop of one probe by torch's own layers and losses, in the order of the rows; and its epochs."""
+    layers: list[nn.Module] = []
+    sizes = [shape.d_in, *shape.hidden]
+    for a, b in itertools.pairwise(sizes):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    layers.append(nn.Linear(sizes[-1], shape.d_out))
+    last = {"none": [], "relu": [nn.ReLU()], "sigmoid": [nn.Sigmoid()], "softmax": [nn.Softmax(-1)]}
+    net = nn.Sequential(*layers, *last[shape.output]).double()
+    net.load_state_dict({name.removeprefix("layers."): value for name, value in state.items()})
+    loss = {"number": nn.MSELoss(), "class": nn.CrossEntropyLoss(), "tags": nn.BCEWithLogitsLoss()}[job.kind]
+    adam = torch.optim.Adam(net.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
+    lowest, waited, kept, epochs = float("inf"), 0, net.state_dict(), 0
+    while epochs < cfg.epochs and waited < cfg.patience:
+        epochs, waited = epochs + 1, waited + 1
+        for batch in split.train.split(cfg.batch_size):
+            adam.zero_grad()
+            loss(net(job.x[batch]), job.y[batch]).backward()
+            adam.step()
+        with torch.no_grad():
+            held = [float(loss(net(job.x[batch]), job.y[batch])) for batch in split.held.split(cfg.batch_size)]
+        if np.mean(held) < lowest:
+            lowest, waited = float(np.mean(held)), 0
+            kept = {name: value.clone() for name, value in net.state_dict().items()}
+    chosen = kept if cfg.keep == "best" else net.state_dict()
+    return {f"layers.{name}": value for name, value in chosen.items()}, epochs
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("hidden", [(), (8,)])
+@pytest.mark.parametrize(
+    ("kind", "output"),
+    [("number", "none"), ("number", "relu"), ("number", "sigmoid"), ("class", "none"), ("class", "softmax"),
+     ("class", "sigmoid"), ("tags", "none"), ("tags", "sigmoid")],
+)  # fmt: skip
+def test_a_training_is_the_published_loop(kind: Kind, output: _bank.Output, hidden: tuple[int, ...], keep: str) -> None:
+    """Each kind of what is read and of last activation, the last batches not full, beside another probe."""
+    cfg = config(keep=keep, lr=0.05, weight_decay=0.01, output=output, begin="random", metric_batch=1, slp="adam")
+    jobs = [Job(one.x.double(), one.y if kind == "class" else one.y.double(), kind, one.outputs)
+            for one in (made(2, kind), made(5, kind))]  # fmt: skip
+    shape = _bank.Shape(6, jobs[0].outputs, hidden, output=output)
+    start = _bank.Bank(shape, 2, rng(7), torch.double)
+    split = Rows(torch.arange(87), torch.arange(87, N))
+    expected = [plain(job, shape, split, cfg, start.state(place)) for place, job in enumerate(jobs)]
+    states, history = _bank_training.fit(jobs, shape, split, cfg, 0, start=start, shuffle=False)
+    for state, epochs, (own, ran) in zip(states, history.epochs, expected, strict=True):
+        assert epochs == ran
+        for name, value in own.items():
+            torch.testing.assert_close(state[name], value, rtol=1e-6, atol=1e-8)
+
+
+def test_the_activation_of_the_options_is_that_of_the_probe() -> None:
+    job = made(2)
+    job = Job(job.x, (job.y > 0).float(), "number", 1)
+    options = {"output": "sigmoid", "begin": "random", "slp": "adam", "epochs": 5}
+    found = _bank_training.fitted({0: job}, config(**options), rows(), 0)
+    for probe in found.values():
+        told = probe(100 * job.x)
+        assert probe.shape.output == "sigmoid" and 0 <= float(told.min()) < 0.1 < 0.9 < float(told.max()) <= 1
 
 
 def test_each_stops_for_itself_and_its_best_epoch_is_kept() -> None:

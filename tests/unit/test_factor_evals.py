@@ -43,6 +43,7 @@ SPEC = Spec(
     kinds={"brightness_shift": "continuous"},
     tags=("loud", "fast"),
 )
+ADAM = {"slp": "adam", "begin": "random"}
 QUICK: dict[str, Any] = {"hidden": (32,), "epochs": 40, "lr": 3e-3, "batch_size": 32}
 Encoder = Callable[[Tensor, Tensor, Request], Tensor]
 
@@ -309,6 +310,34 @@ def test_bins_of_a_part_of_the_range_and_of_few_values() -> None:
     assert invariance.bins(torch.tensor([0.5, 0.5])).tolist() == [0, 0]
 
 
+def test_a_part_is_compared_with_all_of_them(tmp_path: Path) -> None:
+    """One part sees the brightness, the other one noise; `all` is both."""
+
+    class Split(Seen):
+        def features(self, request: Request) -> Features:
+            found = super().features(request)
+            both = {"all": found.parts["all"], "seeing": found.parts["all"][:, :3], "blind": found.parts["all"][:, 3:]}
+            return Features(both, found.labels, found.params, found.units, found.index)
+
+    def split(clean: Tensor, seen: Tensor, request: Request) -> Tensor:
+        return torch.cat([colours(clean, seen, request), noise(clean, seen, request)], 1)
+
+    subject = Split(tmp_path, split, width=9)
+    subject.method.parts = {"all": 9, "seeing": 3, "blind": 6}
+    options = {"factors": ("brightness", "class", "tags"), "parts": ("*",), **QUICK, "epochs": 10}
+    read = run(informativeness, subject, **options).metrics
+    for name, share in (("brightness", "r2"), ("class", "accuracy"), ("tags", "ap")):
+        for probe in ("slp", "mlp"):
+            less = {part: read[f"{part}/test/{name}_{probe}_{share}_less_all"] for part in ("seeing", "blind")}
+            for part, value in less.items():
+                own, both = (read[f"{one}/test/{name}_{probe}_{share}"] for one in (part, "all"))
+                assert value == pytest.approx(own - both)
+            assert abs(less["seeing"]) < 0.1 and less["blind"] < -0.2, (name, probe)
+    assert not [name for name in read if name.startswith("all/") and "less_all" in name]
+    alone = run(informativeness, subject, **{**options, "parts": ("seeing",)}, measures=("rmse",)).metrics
+    assert not [name for name in alone if "less_all" in name], "there is no all to compare with"
+
+
 def test_classes_and_tags_are_read_too(tmp_path: Path) -> None:
     found = run(informativeness, Seen(tmp_path, factor_itself), factors=("class", "tags", "loud"), **QUICK).metrics
     assert found["all/test/class_mlp_accuracy"] > 0.85 and found["all/test/loud_slp_accuracy"] > 0.8
@@ -355,8 +384,22 @@ def test_presets_say_what_was_published() -> None:
     assert (info.slp, info.labels, info.keep, info.standardise, info.metric_batch) == ("adam", "raw", "last", False, 1)
     code = feature_equivariance.Config(preset="original")
     assert (code.hidden, code.weight_decay, code.batch_size, code.epochs, code.patience) == ((512, 512), 1e-2, 16, 5, 3)
+    assert (code.norm, code.embedding, code.keep, code.begin, code.metric_batch) == ("scalar", 32, "last", "random", 16)
+    code = feature_equivariance.Config(preset="paper_run")
+    assert (code.weight_decay, code.batch_size, code.epochs, code.patience, code.metric_batch) == (1e-2, 16, 10, 5, 1)
+    info = informativeness.Config(preset="original")
+    assert (info.weight_decay, info.batch_size, info.epochs, info.patience, info.metric_batch) == (
+        1e-3,
+        32,
+        100,
+        10,
+        32,
+    )
+    assert (info.lr, info.hidden, info.labels, info.keep) == (1e-3, (512, 256), "raw", "last")
     para = parameter_equivariance.Config(preset="original")
     assert (para.weight_decay, para.batch_size, para.epochs, para.patience) == (1e-3, 32, 100, 10)
+    para = parameter_equivariance.Config(preset="paper_run")
+    assert (para.weight_decay, para.batch_size, para.epochs, para.patience) == (1e-2, 32, 5, 3)
     assert parameter_equivariance.Config(preset="small", limit=50).limit == 50
     assert disentanglement.Config(quarters=[75, "sane"]).quarters == ("75", "sane")
     for module in (informativeness, parameter_equivariance, feature_equivariance):
@@ -375,6 +418,21 @@ def test_presets_say_what_was_published() -> None:
         (disentanglement, {"factors": ("hue",), "transforms": ("hue_shift",)}, "a factor that it does not move itself"),
         (disentanglement, {"transforms": ("rot",)}, "has no ranges; leave '@25' out"),
         (feature_equivariance, {"parts": ("content",)}, "no part 'content'"),
+        (informativeness, {"factors": ("hue",), "shifts": 3}, "shifts: no factor is of classes"),
+        (informativeness, {"scale": {"hew": 2.0}}, "scale: the data have no number 'hew'; did you mean 'hue'"),
+        (disentanglement, {"scale": {"class": 2.0}}, "scale: the data have no number 'class'"),
+        (informativeness, {"scale": {"hue": 0.0}}, "scale.hue: Input should be greater than 0"),
+        (informativeness, {"output": "softmax", **ADAM}, "output: probes of numbers have no 'softmax'"),
+        (
+            informativeness,
+            {"output": "relu", "factors": ("class",), **ADAM},
+            "output: probes of classes have no 'relu'",
+        ),
+        (informativeness, {"output": "relu", "factors": ("hue",), **ADAM}, "output: 'relu' has no negative numbers"),
+        (informativeness, {"output": "sigmoid", "factors": ("class",)}, "output: a network .* set begin: random"),
+        (parameter_equivariance, {"output": "sigmoid", "begin": "random"}, "output: a layer .* set slp: adam"),
+        (parameter_equivariance, {"output": "sigmoid", **ADAM}, "set standardise: false"),
+        (feature_equivariance, {"output": "softmax", **ADAM}, "output: probes of numbers have no 'softmax'"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_runs(
@@ -392,14 +450,17 @@ def test_what_does_not_fit_is_refused_before_anything_runs(
         ({"parts": ("*",)}, {}, "parts: reads probes of every one"),
         ({}, {"probes": ("slp",)}, "probes: reads probes of 'mlp'"),
         ({}, {"aggregate": True}, "aggregate: is True in informativeness"),
+        ({"scale": {"hue": 1.0}}, {}, "scale: is {} in informativeness"),
+        ({"factors": ("loud",)}, {}, "factors: reads probes of 'loud'; add it"),  # a tag, which '*' leaves to "tags"
         ({"factors": ("hue",)}, {}, None),
+        ({"factors": ("hue",)}, {"factors": ("hue", "size")}, None),
     ],
 )
 def test_probes_that_are_not_there_are_refused(
     options: dict[str, Any], other: dict[str, Any], message: str | None
 ) -> None:
     cfg, configs = disentanglement.Config(**options), {"informativeness": informativeness.Config(**other)}
-    spec = Spec(shape=(3, 6, 6), labels={"size": 0, "object": 0})
+    spec = Spec(shape=(3, 6, 6), labels={"size": 0, "object": 0, "loud": 2}, tags=("loud",))
     if message is None:
         assert base.check(disentanglement, cfg, spec, {"all": 3}, {}, configs)
         return
@@ -422,16 +483,21 @@ def test_train_sets_of_other_shares(tmp_path: Path) -> None:
     y = np.repeat([0, 1, 2], [300, 200, 100])
     found = _label_shift.subsets(y, 3, 4, 1.0, np.random.default_rng(0))
     assert set(found) == {"balanced", "shift0", "shift1", "shift2", "shift3"}
-    assert np.bincount(y[found["balanced"]]).tolist() == [100, 100, 100]
+    assert np.bincount(y[found["balanced"][0]]).tolist() == [100, 100, 100]
     apart = []
-    for rows in found.values():
+    for rows, divergence in found.values():
         assert len(set(rows.tolist())) == len(rows) <= 300
         shares = np.bincount(y[rows], minlength=3) / len(rows)
         apart.append(_label_shift.divergence(np.array([0.5, 1 / 3, 1 / 6]), np.maximum(shares, 1e-9)))
+        if 100 not in np.bincount(y[rows], minlength=3):  # else a class may have run out
+            assert divergence == pytest.approx(apart[-1], abs=0.1)
     assert apart[1] < 0.05 and apart[4] > 0.3, "the first is as the data, the last far from them"
     options = {"factors": ("class",), "shifts": 2, "most_shift": 0.5, **QUICK}
     read = run(informativeness, Seen(tmp_path, factor_itself), **options).metrics
     assert read["all/test/class_slp_shift0_accuracy"] > 0.6
+    told = [read[f"all/test/class_shift{number}_divergence"] for number in (0, 1)]
+    assert 0 <= told[0] < 0.1 and told[1] == pytest.approx(0.5, abs=0.06)
+    assert read["all/val/class_balanced_divergence"] > 0
 
 
 def test_local_regression_keeps_a_line_and_forgets_an_outlier() -> None:
@@ -442,6 +508,8 @@ def test_local_regression_keeps_a_line_and_forgets_an_outlier() -> None:
     wrong[100] += 1
     pulled, robust = (np.abs(_curves.lowess(x, wrong, robust=times) - y)[95:106].max() for times in (0, 3))
     assert robust < 0.05 < pulled
+    exact = _curves._bisquare(np.array([0.0, 0, 0, 0.1, 2]))  # most points are hit exactly: the others have no weight
+    np.testing.assert_array_equal(exact, [1, 1, 1, 0, 0])
     few = np.zeros(50)
     few[25:] = 1  # a parameter of two values
     assert np.isfinite(_curves.lowess(few, few)).all()

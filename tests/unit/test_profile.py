@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from trainables.evals import (
     feature_equivariance,
     informativeness,
     invariance,
+    linear,
     parameter_equivariance,
     profile,
 )
@@ -97,6 +99,8 @@ def test_a_profile_of_what_the_five_do_not_judge_is_refused() -> None:
     five = {"informativeness": informativeness.Config(), "invariance": invariance.Config(parts=("*",))}
     with pytest.raises(ConfigError, match="parts: reads 'inv' of informativeness; add it"):
         base.check(profile, profile.Config(parts=("inv",)), SPEC, parts, capabilities, five)
+    every: dict[str, Any] = {"informativeness": informativeness.Config(parts=("*",)), "linear": linear.Config()}
+    assert base.check(profile, profile.Config(parts=("inv",)), SPEC, parts, capabilities, every), "linear is not read"
     five["informativeness"] = informativeness.Config(parts=("*",), measures=("r2",))
     with pytest.raises(ConfigError, match="reads r2, accuracy, ap of informativeness"):
         base.check(profile, profile.Config(parts=("inv",)), SPEC, parts, capabilities, five)

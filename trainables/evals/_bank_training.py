@@ -15,7 +15,7 @@ is the same for trial runs on a CPU.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast
 
@@ -26,9 +26,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from datasets._progress import Progress
+from datasets.config import ConfigError
 from trainables.core.draws import generator
 from trainables.evals import probes
-from trainables.evals._bank import Bank, Probe, Shape, Stacked, State, linear
+from trainables.evals._bank import Bank, Output, Probe, Shape, Stacked, State, linear
 from trainables.evals._heads import Hidden
 from trainables.evals.base import EvalConfig, Features
 from trainables.evals.probes import hold_out, standardisation
@@ -72,6 +73,11 @@ class BankConfig(EvalConfig):
         0.2, gt=0, lt=1, description="share of the train items that decides when to stop (published: 0.1)"
     )
     standardise: bool = Field(True, description="features by the train split's mean and deviation (published: off)")
+    output: Output = Field(
+        "none",
+        description="last activation of trained probes: relu or sigmoid of numbers, softmax or sigmoid of classes and "
+        "tags, whose losses are of what comes out of it (published: none)",
+    )
     begin: Literal["mean", "random"] = Field(
         "mean",
         description="first answer of a network: the mean, or the classes' shares, which are kept where no epoch is "
@@ -89,6 +95,29 @@ class BankConfig(EvalConfig):
         if not isinstance(values, dict):
             return values
         return {**cls.PRESETS.get(str(values.get("preset")), {}), **values}
+
+
+OF_NUMBERS: tuple[Output, ...] = ("none", "relu", "sigmoid")
+OF_OTHERS: tuple[Output, ...] = ("none", "softmax", "sigmoid")
+
+
+def check_output(cfg: BankConfig, kinds: Iterable[Kind]) -> None:
+    """Refuse a last activation that does not suit what is read, or how probes are fitted.
+
+    Raises:
+        ConfigError: one line.
+    """
+    for kind in kinds:
+        known = OF_NUMBERS if kind == "number" else OF_OTHERS
+        if cfg.output not in known:
+            what = {"number": "numbers", "class": "classes", "tags": "tags"}[kind]
+            raise ConfigError(f"output: probes of {what} have no '{cfg.output}'; known: {', '.join(known)}")
+    if cfg.output == "none":
+        return
+    if cfg.begin == "mean":
+        raise ConfigError("output: a network with an activation at its end begins anyhow; set begin: random")
+    if "slp" in cfg.probes and cfg.slp == "exact":
+        raise ConfigError("output: a layer that is fitted exactly has no activation; set slp: adam, or probes: [mlp]")
 
 
 @dataclass(frozen=True)
@@ -315,7 +344,7 @@ def fitted(
                 continue
             groups.setdefault((job.x.shape[1], job.outputs, job.kind), []).append(key)
         for (d, outputs, _), keys in groups.items():
-            shape = Shape(d, outputs, cfg.hidden if named == "mlp" else (), embedding, batch_norm)
+            shape = Shape(d, outputs, cfg.hidden if named == "mlp" else (), embedding, batch_norm, cfg.output)
             for some in (keys[at : at + TOGETHER] for at in range(0, len(keys), TOGETHER)):
                 trained = [ready[key][0] for key in some]
                 look = watch(some, named, trained) if watch else None

@@ -81,7 +81,5 @@ def _bisquare(residual: Floats) -> Floats:
     """The weight of each point after its distance from the curve (n,)."""
     apart = np.abs(residual)
     limit = 6 * np.median(apart)
-    if limit == 0:
-        return np.ones_like(apart)
-    share = apart / limit
-    return np.where(share <= NEAR, 1.0, np.where(share >= FAR, 0.0, (1 - share**2) ** 2))
+    share = apart / limit if limit > 0 else np.where(apart > 0, np.inf, 0.0)
+    return np.where(share <= NEAR, 1.0, np.where(share >= FAR, 0.0, (1 - np.minimum(share, 1) ** 2) ** 2))

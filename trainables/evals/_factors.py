@@ -7,6 +7,8 @@ latents are known, the hues of floor and light are factors too, in turns; they a
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -34,7 +36,7 @@ class FactorsConfig(EvalConfig):
     )  # fmt: skip
     circular_hue: bool = Field(False, description="mean hue over the circle; off = a plain mean (published)")
     aggregate: bool = Field(False, description="the mean feature of all items of a track or object, not each item's")
-    scale: dict[str, float] = Field(
+    scale: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="factor -> what its errors are divided by; of hue 180, of saturation and brightness 256, else 1",
     )
@@ -56,6 +58,10 @@ def kinds(cfg: FactorsConfig, spec: Spec) -> dict[str, Kind]:
             raise ConfigError(f"factors: '{factor}' is labelled per frame; an item has no value of its own")
         if factor != "*" and factor not in there:
             raise ConfigError(f"factors: the data have no factor '{factor}'{near(factor, sorted(there))}")
+    for factor in cfg.scale:
+        if there.get(factor) != "number":
+            numbers = sorted(name for name, kind in there.items() if kind == "number")
+            raise ConfigError(f"scale: the data have no number '{factor}'{near(factor, numbers)}")
     if cfg.aggregate and "object" not in spec.labels:
         raise ConfigError("aggregate: the data do not say which items are of one object; leave it out")
     unnamed = {*spec.tags, *(factor for factor in LATENTS if factor not in spec.labels)}

@@ -57,18 +57,22 @@ def subset(y: Floats, q: Floats, size: int, rng: np.random.Generator) -> Floats:
     return np.sort(np.concatenate(rows))
 
 
-def subsets(y: Floats, classes: int, count: int, most: float, rng: np.random.Generator) -> dict[str, Floats]:
-    """Name -> rows of items with classes y (n,): "balanced", and "shift0", "shift1", ... at growing divergences.
+def subsets(
+    y: Floats, classes: int, count: int, most: float, rng: np.random.Generator
+) -> dict[str, tuple[Floats, float]]:
+    """Name -> rows of items with classes y (n,), and the divergence of what they are drawn from: "balanced", and
+    "shift0", "shift1", ... at growing divergences; of many classes few draws are near a small one or a large one.
 
     All are as large as the balanced one, where the classes have that many items: the smallest class times the classes.
     """
     shares = np.bincount(y, minlength=classes).astype(float)
     there = shares > 0
     size = int(shares[there].min()) * int(there.sum())
-    found = {"balanced": subset(y, there / there.sum(), size, rng)}
-    kinds = np.flatnonzero(there)
+    p, kinds = shares[there] / shares.sum(), np.flatnonzero(there)
+    even = there / there.sum()
+    found = {"balanced": (subset(y, even, size, rng), divergence(p, even[there]))}
     for number, target in enumerate(targets(count, most)):
         q = np.zeros(classes)
-        q[kinds] = distribution(shares[there] / shares.sum(), float(target), rng)[0]
-        found[f"shift{number}"] = subset(y, q, size, rng)
+        q[kinds] = distribution(p, float(target), rng)[0]
+        found[f"shift{number}"] = subset(y, q, size, rng), divergence(p, q[there])
     return found

@@ -8,7 +8,7 @@
     def metrics(cfg, spec, parts, capabilities) -> list[str]       the names `run` will return, known before it runs
     def run(subject: Subject, cfg, rng, inputs) -> Result
     def data(cfg) -> list[dict]         optional: sections of other data it opens, which the plan looks for
-    def check_inputs(cfg, capabilities, configs)           optional: ConfigError if the options of the evaluations whose
+    def check_inputs(cfg, spec, capabilities, configs)     optional: ConfigError if the options of the evaluations whose
                                                            results it reads do not fit; their name -> Config
 
 A metric's full name is `evaluation/part/split/metric`, e.g. `linear/all/val/top1`; `run` returns `part/split/metric`.
@@ -268,7 +268,7 @@ def check(
 
     Args:
         spec: of the views. parts: of the method. capabilities: see `capabilities_of`.
-        configs: options of the evaluations whose results it reads, by their name; None = not known.
+        configs: options of the evaluations whose results it reads, others being ignored; None = not known.
 
     Raises:
         ConfigError: one line saying why it does not apply.
@@ -287,7 +287,8 @@ def check(
     try:
         found = list(module.metrics(cfg, spec, parts, capabilities))
         if configs is not None and hasattr(module, "check_inputs"):
-            module.check_inputs(cfg, capabilities, configs)
+            read = {one: config for one, config in configs.items() if one in needs.after}
+            module.check_inputs(cfg, spec, capabilities, read)
         return found
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None

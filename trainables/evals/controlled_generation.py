@@ -69,7 +69,7 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     return [f"all/{split}/{name}" for split in REPORTED for name in METRICS]
 
 
-def check_inputs(cfg: Config, capabilities: Capabilities, configs: Mapping[str, EvalConfig]) -> None:
+def check_inputs(cfg: Config, spec: Spec, capabilities: Capabilities, configs: Mapping[str, EvalConfig]) -> None:
     """Refuse a decoder that will not have seen what the edits draw.
 
     Raises:

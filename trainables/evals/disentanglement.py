@@ -87,7 +87,7 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in names]
 
 
-def check_inputs(cfg: Config, capabilities: Capabilities, configs: Mapping[str, Any]) -> None:
+def check_inputs(cfg: Config, spec: Spec, capabilities: Capabilities, configs: Mapping[str, Any]) -> None:
     """Refuse what there are no probes for, or probes of something else.
 
     Raises:
@@ -96,12 +96,13 @@ def check_inputs(cfg: Config, capabilities: Capabilities, configs: Mapping[str, 
     fitted = configs.get("informativeness")
     if not isinstance(fitted, informativeness.Config):
         return
+    own, there = ({**dict(one), "factors": tuple(_factors.kinds(one, spec))} for one in (cfg, fitted))
     for option in ("parts", "factors", "probes"):
-        missing = sorted(set(getattr(cfg, option)) - set(getattr(fitted, option)))
-        if missing and "*" not in getattr(fitted, option):
+        missing = sorted(set(own[option]) - set(there[option]))
+        if missing and "*" not in there[option]:
             which = "every one" if missing[0] == "*" else f"'{missing[0]}'"
             raise ConfigError(f"{option}: reads probes of {which}; add it to the {option} of informativeness")
-    for option in ("aggregate", "circular_hue"):
+    for option in ("aggregate", "circular_hue", "scale"):
         if getattr(cfg, option) != getattr(fitted, option):
             raise ConfigError(f"{option}: is {getattr(fitted, option)} in informativeness, whose probes are read")
 

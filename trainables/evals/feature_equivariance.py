@@ -34,7 +34,18 @@ from torch import Tensor
 from datasets.base import Spec
 from trainables.evals import _factor_figures, _files, _moved
 from trainables.evals._bank import Bank, Probe
-from trainables.evals._bank_training import PUBLISHED, SMALL, BankConfig, Job, Rows, Watch, fitted, losses, rows_of
+from trainables.evals._bank_training import (
+    PUBLISHED,
+    SMALL,
+    BankConfig,
+    Job,
+    Rows,
+    Watch,
+    check_output,
+    fitted,
+    losses,
+    rows_of,
+)
 from trainables.evals._heads import Hidden
 from trainables.evals._moved import MovedConfig, Pairs
 from trainables.evals.base import REPORTED, Capabilities, Needs, Request, Result, Subject, chosen_parts
@@ -84,8 +95,9 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     """The names `run` returns.
 
     Raises:
-        ConfigError: there is no such transform or part.
+        ConfigError: there is no such transform or part, or an output that probes do not have.
     """
+    check_output(cfg, ["number"])
     places = [f"{code}_{probe}" for code in _moved.codes(cfg, spec) for probe in dict.fromkeys(cfg.probes)]
     splits = [f"{part}/{split}" for part in chosen_parts(cfg, parts) for split in REPORTED]
     return [f"{split}/{place}_{name}" for split in splits for place in places for name in MEASURES]

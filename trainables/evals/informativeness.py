@@ -12,8 +12,13 @@ entropy of each); of colour images also hue, saturation and brightness.
     FACTOR_PROBE_accuracy, _macro_f1      of classes; FACTOR_baseline_accuracy of the most frequent class
     tags_PROBE_auroc, _ap                 means over the tags; tags_baseline_ap of one score for all items
     FACTOR_PROBE_SHIFT_accuracy           with `shifts`: SHIFT is balanced, shift0, shift1, ...; see `_label_shift.py`
+    FACTOR_SHIFT_divergence               KL(classes of the train split || those of the shifted one), nats
+    FACTOR_PROBE_r2_less_all              of a part, where `all` is judged too: its R2 less that of `all`, which has
+                                          every part; `_accuracy_less_all` of classes, `tags_PROBE_ap_less_all`
 
-`measures` names others: mse, in the label's own units, and f1, which of all items together is the accuracy.
+0 of `less_all` says that a part alone tells as much as all parts together: the variant of Ibanez-Martinez et al.
+(ICASSP 2026) for split representations. `measures` names others: mse, in the label's own units, and f1, which of all
+items together is the accuracy.
 Artifacts: `probe_PART_FACTOR_PROBE.safetensors`, which `disentanglement` reads, `informativeness.csv`, and
 `factors_SPLIT.png`, one measure of each factor and probe.
 
@@ -32,9 +37,19 @@ from pydantic import Field
 from torch import Tensor
 
 from datasets.base import Spec, Split
+from datasets.config import ConfigError
 from trainables.evals import _factor_figures, _factors, _files, _label_shift, _measures
 from trainables.evals._bank import Probe
-from trainables.evals._bank_training import PUBLISHED, SMALL, BankConfig, Job, Kind, fitted, rows_of
+from trainables.evals._bank_training import (
+    PUBLISHED,
+    SMALL,
+    BankConfig,
+    Job,
+    Kind,
+    check_output,
+    fitted,
+    rows_of,
+)
 from trainables.evals._classes import EVERY
 from trainables.evals._factors import FactorsConfig
 from trainables.evals.base import REPORTED, Capabilities, Features, Needs, Request, Result, Subject, chosen_parts
@@ -65,12 +80,15 @@ class Config(FactorsConfig, BankConfig):
 
 
 NEEDS = Needs()
-VERSION = 1
+VERSION = 2
 METRICS = {
     "*_baseline_*": "",
+    "*_less_all": "",
+    "*_divergence": "",
     **{f"*_{name}": one.better for kind in _measures.MEASURES.values() for name, one in kind.items()},
 }
 BASELINES: dict[Kind, str] = {"number": "rmse", "class": "accuracy", "tags": "ap"}
+SHARES: dict[Kind, str] = {"number": "r2", "class": "accuracy", "tags": "ap"}  # by which parts are compared
 
 
 def requests(cfg: Config, spec: Spec) -> list[Request]:
@@ -82,16 +100,30 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     """The names `run` returns.
 
     Raises:
-        ConfigError: there is no such factor, measure or part.
+        ConfigError: there is no such factor, measure or part, or an option that says nothing about the factors.
     """
     _measures.check(cfg.measures)
-    names = []
-    for factor, kind in _factors.kinds(cfg, spec).items():
+    kinds = _factors.kinds(cfg, spec)
+    _check_kinds(cfg, set(kinds.values()))
+    names, compared = list[str](), list[str]()
+    for factor, kind in kinds.items():
         names.append(f"{factor}_baseline_{BASELINES[kind]}")
+        names += [f"{factor}_{shift}_divergence" for shift in _shifts(cfg, kind)]
         for probe in dict.fromkeys(cfg.probes):
             names += [f"{factor}_{probe}_{name}" for name in _measures.chosen(kind, cfg.measures)]
             names += [f"{factor}_{probe}_{shift}_accuracy" for shift in _shifts(cfg, kind)]
-    return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in names]
+            compared.append(f"{factor}_{probe}_{SHARES[kind]}_less_all")
+    chosen = chosen_parts(cfg, parts)
+    own = {part: [*names, *compared] if "all" in chosen and part != "all" else names for part in chosen}
+    return [f"{part}/{split}/{name}" for part in chosen for split in REPORTED for name in own[part]]
+
+
+def _check_kinds(cfg: Config, kinds: set[Kind]) -> None:
+    if cfg.shifts and "class" not in kinds:
+        raise ConfigError("shifts: no factor is of classes; leave it out")
+    check_output(cfg, kinds)
+    if cfg.output != "none" and "number" in kinds and cfg.labels == "standardised":
+        raise ConfigError(f"output: '{cfg.output}' has no negative numbers; set labels: raw, or scaled")
 
 
 def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping[str, Result]) -> Result:
@@ -112,6 +144,7 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
         result.artifacts[file] = one.save(subject.out / file)
     for split in REPORTED:
         features, true = found[split]
+        reached: dict[tuple[str, str, str], float] = {}
         for part, factor in jobs:
             kind, place = factors[factor], f"{part}/{split}/{factor}"
             constant = baseline(kind, y[factor], true[factor], cfg.scale_of(factor))
@@ -120,6 +153,10 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
                 told = probes[(part, factor), probe](features.parts[part])
                 values = measured(cfg, factor, kind, told, true[factor])
                 result.metrics |= {f"{place}_{probe}_{name}": value for name, value in values.items()}
+                reached[part, f"{factor}_{probe}_{SHARES[kind]}", split] = measured_one(
+                    kind, SHARES[kind], told, true[factor]
+                )
+        result.metrics |= less_all(reached)
     for factor in [factor for factor, kind in factors.items() if _shifts(cfg, kind)]:
         own = {split: (features, true[factor]) for split, (features, true) in found.items()}
         result.metrics |= _shifted(cfg, own, {part: jobs[part, factor] for part in parts}, factor, seed)
@@ -128,6 +165,19 @@ def run(subject: Subject, cfg: Config, rng: np.random.Generator, inputs: Mapping
     measures, levels = _shown(cfg, factors)
     _factor_figures.add_bars(result, subject.out, "factors", "Informativeness", parts, cfg.probes, measures, levels)
     return result
+
+
+def less_all(reached: Mapping[tuple[str, str, str], float]) -> dict[str, float]:
+    """What each part has less than "all", where that is there; below 0 = less.
+
+    Args:
+        reached: (part, measure of a factor and probe, split) -> value, more is better.
+    """
+    return {
+        f"{part}/{split}/{name}_less_all": value - reached["all", name, split]
+        for (part, name, split), value in reached.items()
+        if part != "all" and ("all", name, split) in reached
+    }
 
 
 def _shown(cfg: Config, factors: Mapping[str, Kind]) -> tuple[dict[str, str], dict[str, str]]:
@@ -183,8 +233,9 @@ def _shifted(
     train, y = found["train"]
     classes = next(iter(jobs.values())).outputs
     chosen = _label_shift.subsets(y.numpy(), classes, cfg.shifts, cfg.most_shift, np.random.default_rng(seed))
-    values = {}
-    for shift, rows in chosen.items():
+    values = dict[str, float]()
+    for shift, (rows, divergence) in chosen.items():
+        values |= {f"{part}/{split}/{factor}_{shift}_divergence": divergence for part in jobs for split in REPORTED}
         some = torch.from_numpy(rows)
         fewer = {part: Job(one.x[some], one.y[some], "class", classes) for part, one in jobs.items()}
         owners = Features({}, {}, {}, {}, train.owner[some])

@@ -46,7 +46,7 @@ class Config(MovedConfig):
 
 
 NEEDS = Needs()
-VERSION = 1
+VERSION = 2
 METRICS = {"*_cos_mean": "max", "*_cos_bin*": "max", "*_area": "max", "*_l1": "min", "*_l2": "min"}
 NAMES = ("cos_mean", *(f"cos_bin{number}" for number in range(1, BINS + 1)), "area", "l1", "l2")
 

@@ -23,8 +23,9 @@ import numpy as np
 from pydantic import Field
 
 from datasets.base import Spec
+from datasets.config import ConfigError
 from trainables.evals import _factor_figures, _files, _measures, _moved
-from trainables.evals._bank_training import PUBLISHED, SMALL, BankConfig, Job, fitted, rows_of
+from trainables.evals._bank_training import PUBLISHED, SMALL, BankConfig, Job, check_output, fitted, rows_of
 from trainables.evals._moved import MovedConfig, Pairs, beside
 from trainables.evals.base import REPORTED, Capabilities, Needs, Request, Result, Subject, chosen_parts
 from trainables.evals.probes import standardisation
@@ -60,8 +61,11 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     """The names `run` returns.
 
     Raises:
-        ConfigError: there is no such transform or part.
+        ConfigError: there is no such transform or part, or an output that the parameter does not suit.
     """
+    check_output(cfg, ["number"])
+    if cfg.output != "none" and cfg.standardise:
+        raise ConfigError(f"output: '{cfg.output}' has no negative numbers; set standardise: false")
     probes = [f"{probe}_{name}" for probe in dict.fromkeys(cfg.probes) for name in MEASURES]
     names = [f"{code}_{name}" for code in _moved.codes(cfg, spec) for name in ("baseline_rmse", *probes)]
     return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in names]

@@ -68,7 +68,7 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     return [f"{part}/train/{name}" for part in chosen_parts(cfg, parts) for name in METRICS]
 
 
-def check_inputs(cfg: Config, capabilities: Capabilities, configs: Mapping[str, EvalConfig]) -> None:
+def check_inputs(cfg: Config, spec: Spec, capabilities: Capabilities, configs: Mapping[str, EvalConfig]) -> None:
     """Refuse a probe that is not linear, or of other parts.
 
     Raises:

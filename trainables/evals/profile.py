@@ -65,7 +65,7 @@ def metrics(cfg: Config, spec: Spec, parts: Mapping[str, int], capabilities: Cap
     return [f"{part}/{split}/{name}" for part in chosen_parts(cfg, parts) for split in REPORTED for name in METRICS]
 
 
-def check_inputs(cfg: Config, capabilities: Capabilities, configs: Mapping[str, Any]) -> None:
+def check_inputs(cfg: Config, spec: Spec, capabilities: Capabilities, configs: Mapping[str, Any]) -> None:
     """Refuse parts that are not judged by all five, and measures that do not hold what an axis is made of.
 
     Raises:
