@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -470,6 +471,19 @@ def test_a_process_killed_while_computing_holds_nobody_up(tmp_path: Path) -> Non
     process.join(60)
     found = FeatureStore(tmp_path / "cache").get("key", slow(tmp_path, 0))
     assert same(found, some_features())
+
+
+def test_who_waits_for_another_process_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = FeatureStore(tmp_path)
+    with ThreadPoolExecutor(1) as other:
+        with store._alone("key"):
+            waiting = other.submit(store.get, "key", some_features)
+            said, until = "", time.monotonic() + 30
+            while not said and time.monotonic() < until:
+                said += capsys.readouterr().err
+                time.sleep(0.01)
+            assert said == f"{tmp_path / 'key.h5'}: another process computes it, waiting\n" and not waiting.done()
+        assert same(waiting.result(30), some_features())
 
 
 class Killed(BaseException):
