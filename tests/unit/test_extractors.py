@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,21 @@ def test_safetensors_are_read_and_a_damaged_file_is_one_line(tmp_path: Path) -> 
     for name, message in (("b", "is no file of safetensors"), ("c", "no such file")):
         with pytest.raises(CheckpointError, match=message):
             read_original(tmp_path / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_file_that_was_cut_short_is_one_line(tmp_path: Path, suffix: str) -> None:
+    """At any place, as by a download that broke off."""
+    from safetensors.torch import save_file
+
+    content, path = {f"layer{number}.weight": torch.randn(40, 40) for number in range(8)}, tmp_path / f"a.{suffix}"
+    (torch.save if suffix == "pth" else save_file)(content, path)  # type: ignore[operator]
+    whole = path.read_bytes()
+    for length in (0, 1, 4, 100, 3000, 30_000, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=re.escape(f"{path}: ")) as said:
+            read_original(path)
+        assert "\n" not in str(said.value)
 
 
 def test_the_holder_that_evaluations_are_of(tmp_path: Path) -> None:

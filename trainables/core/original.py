@@ -46,7 +46,7 @@ def read_original(path: Path) -> dict[str, Tensor]:
             f"{path}: is no file of torch.save, or holds more than tensors and plain values, and that is not run; "
             "keep its state_dict alone"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: is no file of torch.save: {' '.join(str(error).split())[:200]}") from None
     for holder in HOLDERS:
         if isinstance(content, Mapping) and isinstance(content.get(holder), Mapping):
