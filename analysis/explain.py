@@ -50,11 +50,14 @@ def explain(records: Records, metric: str, trial: str) -> dict[str, Any]:
 
 
 def find(records: Records, trial: str) -> Trial:
-    """The trial whose id begins with `trial`.
+    """The trial whose id begins with `trial`, or the pretraining of the configuration with this number, "12" or "#12".
 
     Raises:
         ValueError: none, or several.
     """
+    number = trial.removeprefix("#")
+    if trial not in records.trials and number.isdecimal() and int(number) in records.configurations:
+        return _pretraining(records, int(number))
     matches = [one for id_, one in records.trials.items() if trial and id_.startswith(trial)]
     if len(matches) == 1 or trial in records.trials:
         return records.trials.get(trial) or matches[0]
@@ -64,6 +67,15 @@ def find(records: Records, trial: str) -> Trial:
     near = difflib.get_close_matches(trial, records.trials, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else f"`sweep table {records.directory} --by trial` lists them"
     raise ValueError(f"trial '{trial}': no such trial in {records.directory}; {hint}")
+
+
+def _pretraining(records: Records, number: int) -> Trial:
+    ids = records.configurations[number].trials
+    found = [records.trials[id_] for id_ in ids if id_ in records.trials]
+    if len(found) == 1:
+        return found[0]
+    seeds = ", ".join(f"{one.id} (seed {one.config.get('seed')})" for one in found[:4]) or "none yet"
+    raise ValueError(f"trial '{number}': configuration {number} has {len(found)} pretrainings: {seeds}; name one")
 
 
 def _source(records: Records, trial: Trial, metric: str) -> Trial:

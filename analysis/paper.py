@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from analysis.chart import Axis, Chart, Panel, Parallel, Scale, Series
 from analysis.style import DIVERGING, SEQUENTIAL, SHARES, wrapped
+from datasets.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,14 +38,13 @@ STYLE: dict[Any, Any] = {
 
 
 def save(chart: Chart, path: Path) -> Path:
-    """Write the chart as PNG, to a temporary name first."""
+    """Write the chart as PNG."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
         figure = draw(chart)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        figure.savefig(temporary, format="png", dpi=130, facecolor="white")
-    temporary.replace(path)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=130, facecolor="white")
     return path
 
 

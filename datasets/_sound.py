@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ RATE = 16_000
 FRAME = 160  # samples of a frame of labels, 10 ms
 SCALE = 32768  # of int16
 LOOSE = 0.2  # seconds by which the header of an MP3 may be wrong
+UNKNOWN, SLACK = 0x7FFF0000, 1024  # bytes of a WAV: more than this is written where nobody knew; that a file may lack
 
 
 def read(path: Path, rate: int = RATE) -> Tensor:
@@ -43,10 +45,22 @@ def read(path: Path, rate: int = RATE) -> Tensor:
         content, have = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise DataError(f"{path}: {_reason(path, error)}") from None
+    if _torn(path):  # libsndfile reads what is left
+        raise DataError(f"{path}: damaged (its header promises more than it holds); fetch it again")
     x = torch.from_numpy(content).mean(1)
     if len(x) == 0 or not bool(x.isfinite().all()):
         raise DataError(f"{path}: {'holds no sound' if len(x) == 0 else 'holds values that are not finite'}")
     return resample(x, have, rate)
+
+
+def _torn(path: Path) -> bool:
+    """Whether a WAV is shorter than its header says."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    if len(head) < 8 or head[:4] != b"RIFF":
+        return False
+    size = int(struct.unpack("<I", head[4:])[0])
+    return size < UNKNOWN and size + 8 > path.stat().st_size + SLACK
 
 
 def resample(x: Tensor, have: int, want: int) -> Tensor:

@@ -81,6 +81,7 @@ def source(name: str, cfg: TrackConfig, tracks: Tracks, split: Split) -> Source:
     rows = tracks.rows[split]
     if len(rows) == 0:
         raise DataError(f"{name}: has no track for a split '{split}' with these options")
+    _refuse_shared(name, tracks)
     if cfg.length < 1:
         raise DataError(f"{name}: data.seconds is less than a sample; raise it")
     most = None if cfg.excerpt is None else max(1, int(cfg.excerpt * cfg.rate))
@@ -105,6 +106,16 @@ def source(name: str, cfg: TrackConfig, tracks: Tracks, split: Split) -> Source:
     pieces = Pieces.of(entry.arrays).take(np.searchsorted(every, rows))
     labels = {factor: value[rows] for factor, value in tracks.labels.items()}
     return Items(pieces, spec, labels, cfg.padding, cfg.extra, cfg.limit)
+
+
+def _refuse_shared(name: str, tracks: Tracks) -> None:
+    """Raise DataError where what tests may train: lists and tables are written by others."""
+    of: dict[Path, Split] = {}
+    for split in SPLITS:
+        for row in tracks.rows[split]:
+            file = tracks.files[row]
+            if of.setdefault(file, split) != split:
+                raise DataError(f"{name}: {file}: is in '{of[file]}' and in '{split}'; list each track in one of them")
 
 
 def _few(cfg: TrackConfig, limit: int, tracks: Tracks, rows: np.ndarray, most: int | None) -> np.ndarray:
@@ -133,12 +144,15 @@ def audio_in(folder: Path) -> dict[str, Path]:
 
 
 def table(file: Path, delimiter: str, name: str) -> list[dict[str, str]]:
-    """The rows of a table with a header.
+    """The rows of a table with a header; cells that a short row lacks are empty.
 
     Raises:
         DataError: there is none, or it is no text.
     """
-    return list(csv.DictReader(text(file, name).splitlines(), delimiter=delimiter))
+    try:
+        return list(csv.DictReader(text(file, name).splitlines(), delimiter=delimiter, restval=""))
+    except csv.Error as error:
+        raise DataError(f"{name}: {file}: is no table ({error}); fetch it again") from None
 
 
 def text(file: Path, name: str) -> str:

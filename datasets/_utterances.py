@@ -49,8 +49,8 @@ def listed(folder: Path) -> Listing:
             if name.endswith(".flac"):
                 found.append((name.removesuffix(".flac"), chapter / name))
             elif name.endswith(".trans.txt"):
-                lines = text(chapter / name).splitlines()
-                words.update((line.partition(" ")[0], len(line.split()) - 1) for line in lines)
+                lines = (line.split() for line in text(chapter / name).splitlines())
+                words.update((line[0], len(line) - 1) for line in lines if line)
     if not found:
         raise DataError(f"librispeech: no SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac in {folder}")
     for name, path in found:

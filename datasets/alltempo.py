@@ -9,8 +9,8 @@ Layout, in ROOT or ROOT/alltempo: a folder for each set that is there, with its 
     extended_ballroom/.../extendedballroom_v1.1.xml       <song id= bpm=>; audio ID.mp3
 
 Label "tempo" (300): whole beats in a minute, rounded down; tracks of 300 or more, or of none, are left out. Of
-Hainsworth's it is 60 over the mean time between beats. `val` is a seeded tenth of the tracks that do not test. Items
-are cut out of the tracks (see `datasets._items`).
+Hainsworth's it is 60 over the mean time between beats. `val` is a seeded tenth of the tracks that do not test, with
+their sets' shares. Items are cut out of the tracks (see `datasets._items`).
 
 Sources: GTZAN (Tzanetakis & Cook, 2002; tempi of Davies & Böck, 2021), Hainsworth & Macleod, 2004, ACM-MIRUM (Peeters &
 Flocon-Cholet, 2012; Percival & Tzanetakis, 2014), GiantSteps tempo (Knees et al., 2015; Schreiber & Müller, 2018),
@@ -19,8 +19,10 @@ Extended Ballroom (Marchand & Peeters, 2016); together in synesis (Plachouras et
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Literal
 from xml.etree import ElementTree
 
@@ -32,7 +34,7 @@ from datasets._download import github
 from datasets._tracks import TEMPI, TrackConfig, Tracks
 from datasets.base import DataError, Source, Split
 
-VERSION = 1
+VERSION = 2
 DOWNLOAD = (
     "annotations of github.com/Pliploop/AllTempo; the audio is its owners': put that of GTZAN, Hainsworth, ACM-MIRUM, "
     "GiantSteps tempo and Extended Ballroom into the folders of the sets"
@@ -40,9 +42,9 @@ DOWNLOAD = (
 REPOSITORY = "Pliploop/AllTempo"
 ANNOTATIONS = (".bpm", ".beats", ".mf", ".xml")
 NAMES = ("alltempo", "AllTempo")
-HELD = 0.1  # share of `val`
+HELD = 0.1  # share of `val` among the tracks that do not test
 Set = Literal["gtzan", "hainsworth", "acm_mirum", "giantsteps", "extended_ballroom"]
-Tempi = Iterator[tuple[str, float]]  # name of the audio file without its suffix, beats in a minute
+Annotated = Iterator[tuple[str, float]]  # name of a track's file without suffix, beats in a minute; 0 = it has none
 
 
 class Config(TrackConfig):
@@ -57,7 +59,8 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
     Raises:
         DataError: files are missing or damaged, or the cache has no space.
     """
-    return _tracks.source("alltempo", cfg, read(_parts.find(root, cfg.test, NAMES), cfg.test, cfg.split_seed), split)
+    folder = _parts.find(root, cfg.test, NAMES)
+    return _tracks.source("alltempo", cfg, read(folder, cfg.test, cfg.split_seed), split)
 
 
 def fetch(cfg: Config, root: Path) -> None:
@@ -71,30 +74,36 @@ def read(folder: Path, test: Set, seed: int) -> Tracks:
     Raises:
         DataError: no track of the set that tests is there, or none of the others; or annotations are damaged.
     """
-    found: list[tuple[str, Path, int]] = []
+    files: list[Path] = []
+    tempo: list[int] = []
+    origin: list[int] = []  # number of the set
     notes = []
-    for name, tempi in READERS.items():
+    for number, (name, form) in enumerate(FORMS.items()):
+        if not (folder / name).is_dir():
+            notes.append(f"no {name}")
+            continue
+        classes = _classes(folder / name, form)
         audio = _tracks.audio_in(folder / name)
-        classes = ((track, _tracks.tempo_class(tempo)) for track, tempo in tempi(folder / name))
-        known = {track: number for track, number in classes if number is not None}
-        there = {track: number for track, number in known.items() if track in audio}
-        found += [(name, audio[track], number) for track, number in sorted(there.items())]
-        if len(there) < len(known) or not known:
-            notes.append(f"{len(there):,} of {len(known):,} tracks of {name} present" if known else f"no {name}")
-    tested = np.array([name == test for name, *_ in found], bool)
-    for what, count in ((f"of '{test}', which tests,", tested.sum()), ("that trains", (~tested).sum())):
-        if count == 0:
-            raise DataError(f"alltempo: {folder}: no track {what} is there with its tempo; put its audio there")
-    training = np.flatnonzero(~tested)
-    # too many tempi for equal shares of them: those of the sets
-    named = np.array([list(READERS).index(name) for name, *_ in found])
-    val, train = _parts.parts(named[training], [max(1, round(len(training) * HELD))], seed)
+        there = sorted(classes.keys() & audio.keys())
+        if len(there) < len(classes) or not classes:
+            notes.append(f"{len(there):,} of {len(classes):,} tracks of {name} present")
+        files += [audio[track] for track in there]
+        tempo += [classes[track] for track in there]
+        origin += [number] * len(there)
+    of = np.array(origin, np.int64)
+    tests = of == list(FORMS).index(test)
+    if not tests.any():
+        raise DataError(f"alltempo: {folder / test}: no track of '{test}', which tests, is there with its tempo")
+    others = np.flatnonzero(~tests)
+    if len(others) == 0:
+        raise DataError(f"alltempo: {folder}: no track that trains is there with its tempo; put a second set there")
+    val, train = _parts.parts(of[others], [max(1, round(len(others) * HELD))], seed)
     return Tracks(
-        files=[path for _, path, _ in found],
+        files=files,
         classes={"tempo": TEMPI},
-        labels={"tempo": np.array([number for *_, number in found], np.int64)},
-        rows={"train": training[train], "val": training[val], "test": np.flatnonzero(tested)},
-        strata=named,
+        labels={"tempo": np.array(tempo, np.int64)},
+        rows={"train": others[train], "val": others[val], "test": np.flatnonzero(tests)},
+        strata=of,
         notes=notes,
     )
 
@@ -102,56 +111,76 @@ def read(folder: Path, test: Set, seed: int) -> Tracks:
 # -- annotations ----------------------------------------------------------------------------------------------------
 
 
-def _gtzan(folder: Path) -> Tempi:
-    for file in sorted(folder.rglob("tempo/gtzan_*_*.bpm")):
-        yield ".".join(file.stem.split("_")[1:]), _first_number(file)
+@dataclass(frozen=True)
+class Form:
+    """How a set is annotated: in which files below its folder, and what is read of one of them."""
+
+    files: str
+    tracks: Callable[[Path], Annotated]
 
 
-def _giantsteps(folder: Path) -> Tempi:
-    for file in sorted(folder.rglob("annotations_v2/tempo/*.bpm")):
-        yield file.stem, _first_number(file)
+def _classes(folder: Path, form: Form) -> dict[str, int]:
+    """Class of each annotated track whose tempo is one, whether its file is there or not."""
+    tempi = dict(pair for file in sorted(folder.glob(form.files)) for pair in form.tracks(file))
+    found = {track: _tracks.tempo_class(tempo) for track, tempo in tempi.items() if tempo > 0}
+    return {track: one for track, one in found.items() if one is not None}
 
 
-def _hainsworth(folder: Path) -> Tempi:
-    for file in sorted(folder.rglob("*.beats")):
-        times = np.array([_number(line.split()[0], file) for line in _lines(file)])
-        between = np.diff(times).mean() if len(times) > 1 else 0.0
-        yield file.stem, 60 / between if between > 0 else -1.0
+def _of_first_line(file: Path) -> Annotated:
+    """A file for each track, NAME.bpm."""
+    rows = _rows(file) or [[""]]
+    yield file.stem, _number(rows[0][0], file)
 
 
-def _acm_mirum(folder: Path) -> Tempi:
-    for file in sorted(folder.rglob("acm_mirum_tempos.mf")):
-        for line in _lines(file):
-            path, _, tempo = line.partition("\t")
-            yield Path(path.strip()).stem, _number(tempo, file)
+def _of_gtzan(file: Path) -> Annotated:
+    """As above, gtzan_blues_00000.bpm of blues.00000."""
+    for name, tempo in _of_first_line(file):
+        yield name.removeprefix("gtzan_").replace("_", "."), tempo
 
 
-def _extended_ballroom(folder: Path) -> Tempi:
-    for file in sorted(folder.rglob("extendedballroom*.xml")):
-        try:
-            songs = ElementTree.parse(file).getroot().iter("song")
-        except (ElementTree.ParseError, OSError) as error:
-            raise DataError(f"alltempo: {file}: damaged ({error}); fetch it again") from None
-        for song in songs:
-            yield song.get("id", ""), _number(song.get("bpm", ""), file)
+def _of_beats(file: Path) -> Annotated:
+    """A file for each track, NAME.beats; fewer than two beats are no tempo, nor are such of one time."""
+    times = sorted(_number(row[0], file) for row in _rows(file))
+    span = times[-1] - times[0] if times else 0.0
+    yield file.stem, 60 * (len(times) - 1) / span if span > 0 else 0.0
 
 
-READERS: dict[str, Callable[[Path], Tempi]] = {
-    "gtzan": _gtzan, "hainsworth": _hainsworth, "acm_mirum": _acm_mirum, "giantsteps": _giantsteps,
-    "extended_ballroom": _extended_ballroom,
-}  # fmt: skip
+def _of_list(file: Path) -> Annotated:
+    """A line for each track: its path where the annotators had it, its tempo."""
+    for row in _rows(file, "\t"):
+        yield PurePosixPath(row[0]).stem, _number(row[-1] if len(row) > 1 else "", file)
 
 
-def _lines(file: Path) -> list[str]:
-    return [line for line in _tracks.text(file, "alltempo").splitlines() if line.strip()]
-
-
-def _first_number(file: Path) -> float:
-    return _number((_lines(file) or [""])[0].split()[:1], file)
-
-
-def _number(text: str | list[str], file: Path) -> float:
+def _of_songs(file: Path) -> Annotated:
+    """An XML of songs, in an element for each dance."""
     try:
-        return float(text[0] if isinstance(text, list) else text)
-    except (ValueError, IndexError):
-        raise DataError(f"alltempo: {file}: '{text}' is no number of beats or seconds; fetch it again") from None
+        songs = list(ElementTree.parse(file).iter("song"))  # which knows its encoding itself
+    except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:
+        raise DataError(f"alltempo: {file}: damaged ({error}); fetch it again") from None
+    for song in songs:
+        yield song.get("id", ""), _number(song.get("bpm", ""), file)
+
+
+def _rows(file: Path, delimiter: str | None = None) -> list[list[str]]:
+    """The columns of each line that is not empty; None = between blanks."""
+    lines = (line.strip() for line in _tracks.text(file, "alltempo").splitlines())
+    return [line.split(delimiter) for line in lines if line]
+
+
+def _number(text: str, file: Path) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"alltempo: {file}: '{text.strip()}' is no number; fetch it again")
+    return number
+
+
+FORMS: dict[Set, Form] = {
+    "gtzan": Form("**/tempo/gtzan_*.bpm", _of_gtzan),
+    "hainsworth": Form("**/*.beats", _of_beats),
+    "acm_mirum": Form("**/acm_mirum_tempos.mf", _of_list),
+    "giantsteps": Form("**/annotations_v2/tempo/*.bpm", _of_first_line),
+    "extended_ballroom": Form("**/extendedballroom*.xml", _of_songs),
+}

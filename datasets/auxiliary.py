@@ -73,6 +73,11 @@ class Auxiliary:
     code: str
     fraction: float = 0.5
 
+    def size(self, shape: Shape) -> tuple[int, int]:
+        """Sides of the small view of views (C, H, W)."""
+        height, width = (max(1, int(length * self.fraction)) for length in shape[1:])
+        return height, width
+
 
 class AuxiliaryView:
     """Makes the auxiliary batch of items that are loaded as for the views."""
@@ -95,8 +100,7 @@ class AuxiliaryView:
             )
         if len(loaded) != 3:
             raise ConfigError(f"method.equi_tx: an auxiliary view needs images (C, H, W), the data have {loaded}")
-        side = [max(1, int(length * wanted.fraction)) for length in target[1:]]
-        self.size = (side[0], side[1])
+        self.size = wanted.size(target)
         self.task = TASKS[code]
         self.stages = build(tx, options, loaded, (loaded[0], *self.size))
         out = self.stages[-1].transform.out_shape if self.stages else loaded

@@ -139,4 +139,4 @@ def _trained(folder: Path) -> dict[str, str]:
     rows = _tracks.table(file, "\t", "giantsteps_key")
     if not rows or not {"ID", "MANUAL KEY", "C"} <= rows[0].keys():
         raise DataError(f"giantsteps_key: {file}: should have columns ID, MANUAL KEY, C; fetch the set again")
-    return {f"{row['ID']}.LOFI": row["MANUAL KEY"] or "-" for row in rows if row["C"] == SURE}
+    return {f"{row['ID']}.LOFI": row["MANUAL KEY"] for row in rows if row["C"].strip() == SURE}

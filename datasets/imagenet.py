@@ -67,7 +67,7 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
     """
     folder, official = _find(root)
     train = folder / (TRAIN if official else "train")
-    classes = sorted(entry.name for entry in os.scandir(train) if entry.is_dir() and entry.name[0] != ".")
+    classes = _classes(train)
     listed = "val" if split == "test" else "train"
     if split != "test":
         files, labels = _of_folders(train, classes)
@@ -82,9 +82,11 @@ def open(cfg: Config, root: Path | None, split: Split) -> Source:
     rows = rows[_parts.limited(labels[rows], cfg.limit, cfg.split_seed)]
     if len(rows) == 0:
         raise DataError(f"imagenet: {train}: data.ratio {cfg.ratio:g} leaves no image of the split '{split}'")
-    note = (
-        "" if len(files) == OFFICIAL[listed] else f"{len(files):,} of {OFFICIAL[listed]:,} images of {listed} present"
-    )
+    note = ""
+    if official and len(files) != OFFICIAL[listed]:
+        note = f"{len(files):,} of {OFFICIAL[listed]:,} images of {listed} present"
+    elif not official and split == "test" and (others := sorted(set(_classes(folder / "val")) - set(classes))):
+        note = f"{len(others):,} folders of val are no class of train and are left out ('{others[0]}')"
     spec = Spec(shape=(3, cfg.size, cfg.size), labels={"class": len(classes)}, note=note)
     return _source(folder, [files[row] for row in rows], labels[rows], spec, cfg)
 
@@ -134,6 +136,18 @@ def _find(root: Path | None) -> tuple[Path, bool]:
     raise DataError(f"{reason}; give the folder that holds JPEG/train/WNID, or train/CLASS and val/CLASS")
 
 
+def _classes(folder: Path) -> list[str]:
+    """The names of its folders, sorted.
+
+    Raises:
+        DataError: it is no folder itself.
+    """
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+    except OSError as error:
+        raise DataError(f"imagenet: {folder}: {error.strerror}; it should hold a folder for each class") from None
+
+
 def _of_folders(folder: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
     """Photographs of the classes' folders, sorted, and their numbers."""
     found: list[list[Path]] = []
@@ -155,7 +169,7 @@ def _of_table(folder: Path, table: Path, classes: list[str]) -> tuple[list[Path]
         labels = np.array([number[name] for _, name in rows], np.int64)
     except OSError as error:
         raise DataError(f"imagenet: {table}: {error.strerror}; it names the classes of the validation images") from None
-    except (IndexError, KeyError, ValueError) as error:
+    except (IndexError, KeyError, ValueError, csv.Error) as error:
         reason = f"{error} is no folder of {TRAIN}" if isinstance(error, KeyError) else "should be lines of NAME,WNID"
         raise DataError(f"imagenet: {table}: {reason}") from None
     return [folder / f"{name}.JPEG" for name, _ in rows], labels
@@ -216,5 +230,5 @@ def _read(path: Path, cfg: Config) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return prepared(image, cfg.resize, cfg.size)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"imagenet: {path}: damaged ({' '.join(str(error).split())[:120]}); fetch it again") from None

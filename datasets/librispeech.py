@@ -109,6 +109,8 @@ class Config(config.Config):
             raise ConfigError(f"rate: {self.items} are at {RATE:,} Hz; set items: pieces")
         if (self.val_part is None) != (self.test_part is None):
             raise ConfigError("val_part: goes with test_part; set both or none")
+        if len(set(self.parts)) < len(self.parts):
+            raise ConfigError(f"part, val_part, test_part: should be different folders (got {', '.join(self.parts)})")
         return self
 
     @property

@@ -63,17 +63,20 @@ def read(folder: Path) -> Tracks:
     Raises:
         DataError: the table, a list or all clips are missing, or not of MagnaTagATune's form.
     """
-    rows = [row for row in _tracks.table(folder / TABLE, "\t", "magnatagatune") if row.get("clip_id") not in DAMAGED]
-    if not rows or "mp3_path" not in rows[0]:
+    table = _tracks.table(folder / TABLE, "\t", "magnatagatune")
+    rows = [row for row in table if row.get("clip_id") not in DAMAGED]
+    if not rows or not {"clip_id", "mp3_path"} <= rows[0].keys():
         raise DataError(f"magnatagatune: {folder / TABLE}: should have columns clip_id, mp3_path; fetch it again")
     tags = _tags(folder, rows)
     lists = {split: {_path(line) for line in _array(folder, name)} for split, name in LISTS.items()}
     home = folder / "mp3" if (folder / "mp3").is_dir() else folder
     listed = [row for row in rows if any(row["mp3_path"] in paths for paths in lists.values())]
-    there = [row for row in listed if (home / row["mp3_path"]).exists()]
+    there = [row for row in listed if (home / row["mp3_path"]).is_file()]
     if not there:
         raise DataError(f"magnatagatune: {home}: none of the {len(listed):,} listed clips is there")
-    gone = len(listed) - len(there)
+    gone, unknown = len(listed) - len(there), set().union(*lists.values()) - {row["mp3_path"] for row in table}
+    notes = [f"{gone:,} of {len(listed):,} listed clips are not there"] if gone else []
+    notes += [f"{len(unknown):,} listed clips are not in {TABLE}"] if unknown else []
     return Tracks(
         files=[home / row["mp3_path"] for row in there],
         classes=dict.fromkeys(tags, 2),
@@ -84,14 +87,14 @@ def read(folder: Path) -> Tracks:
         },
         strata=np.zeros(len(there), np.int64),
         tags=tags,
-        notes=[f"{gone:,} of {len(listed):,} listed clips are not there"] if gone else [],
+        notes=notes,
     )
 
 
 def _tags(folder: Path, rows: list[dict[str, str]]) -> tuple[str, ...]:
     columns = [name for name in rows[0] if name not in ("clip_id", "mp3_path")]
     if _place(folder, "tags.npy").exists():
-        tags = tuple(str(tag) for tag in _array(folder, "tags.npy"))
+        tags = tuple(dict.fromkeys(str(tag) for tag in _array(folder, "tags.npy")))
         if unknown := sorted(set(tags) - set(columns)):
             raise DataError(f"magnatagatune: {folder / TABLE}: has no tag '{unknown[0]}' of tags.npy; fetch it again")
         return tags
@@ -108,12 +111,13 @@ def _array(folder: Path, name: str) -> np.ndarray:
     file = _place(folder, name)
     try:
         found: np.ndarray = np.load(file)
+        texts = found.astype(str) if found.ndim == 1 and found.dtype.kind in "US" else None
     except (OSError, ValueError, EOFError) as error:
         reason = "no such file" if not file.exists() else " ".join(str(error).split())[:120]
         raise DataError(f"magnatagatune: {file}: cannot be read ({reason}); fetch it again") from None
-    if found.ndim != 1 or found.dtype.kind not in "US":
+    if texts is None:
         raise DataError(f"magnatagatune: {file}: should be a list of texts; fetch it again")
-    return found.astype(str)
+    return texts
 
 
 def _place(folder: Path, name: str) -> Path:

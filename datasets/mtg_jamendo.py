@@ -104,7 +104,7 @@ def _list(cfg: Config, split: Split) -> str:
 
 def _listed(file: Path) -> list[tuple[str, set[str]]]:
     """Number, as its file is called, and tags of each track of a list."""
-    lines = [line.split("\t") for line in _tracks.text(file, "mtg_jamendo").splitlines() if line.strip()]
+    lines = [line.rstrip().split("\t") for line in _tracks.text(file, "mtg_jamendo").splitlines() if line.strip()]
     if len(lines) < 2 or lines[0][PATH:] != ["PATH", "DURATION", "TAGS"]:
         raise DataError(f"mtg_jamendo: {file}: should have columns .. PATH, DURATION, TAGS and a track; fetch it again")
     for number, line in enumerate(lines[1:], 2):

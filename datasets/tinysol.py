@@ -66,7 +66,7 @@ def read(folder: Path, seed: int) -> Tracks:
     wanted = ("Path", "Instrument (in full)", "Pitch")
     if not rows or not set(wanted) <= rows[0].keys():
         raise DataError(f"tinysol: {file}: should have columns {', '.join(wanted)}; fetch it again")
-    there = [row for row in rows if (folder / "audio" / row["Path"]).exists()]
+    there = [row for row in rows if (folder / "audio" / row["Path"]).is_file()]
     if not there:
         raise DataError(f"tinysol: {folder / 'audio'}: none of the {len(rows):,} notes of the table is there")
     try:

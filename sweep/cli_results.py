@@ -68,7 +68,7 @@ def best(
 def explain(
     directory: Dir,
     metric: Annotated[str, typer.Argument(help="such as linear/all/val/top1")],
-    trial: Annotated[str, typer.Argument(help="id of a trial, or its beginning")],
+    trial: Annotated[str, typer.Argument(help="id of a trial, its beginning, or the number of a configuration")],
 ) -> None:
     """Where one number comes from, and the command that makes it again."""
     from analysis.explain import explain as trace
@@ -129,7 +129,10 @@ def eval_(
 def export(
     source: Annotated[Path, typer.Argument(help="folder of a checkpoint, or of a sweep (its best configuration)")],
     out: Annotated[Path, typer.Argument(help="folder of the exported model")],
-    trial: Annotated[str | None, typer.Option(help="of a sweep: this pretraining trial")] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(help="of a sweep: a pretraining's id, or a configuration's number"),
+    ] = None,
 ) -> None:
     """Write an encoder as safetensors and JSON, usable without Ray and Aim."""
     from sweep.tools import export_model
@@ -181,12 +184,15 @@ def track(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="make the Aim repository again from the folder")] = False,
 ) -> None:
     """Write the sweep into Aim again, from its folder alone."""
+    from analysis.report import figures
     from sweep.records import load
     from sweep.tracking import rebuild as make
 
     if not rebuild:
         raise UserError("track: write `sweep track --rebuild DIR`")
-    count = make(directory, load(directory), lambda done, total: print(f"{done}/{total} runs", flush=True))
+    records = load(directory)
+    drawn = figures(records) if records.finished else None
+    count = make(directory, records, lambda done, total: print(f"{done}/{total} runs", flush=True), drawn)
     print(f"{count} runs in {directory / 'aim'}")
 
 

@@ -157,7 +157,7 @@ def watch(directory: Dir, every: Annotated[float, typer.Option(help="seconds")] 
 @app.command()
 def logs(
     directory: Dir,
-    trial: Annotated[str, typer.Argument(help="id of a trial, or its beginning")],
+    trial: Annotated[str, typer.Argument(help="id of a trial, its beginning, or the number of a configuration")],
     lines: Annotated[int, typer.Option("-n", help="lines from the end")] = 40,
 ) -> None:
     """What a trial printed, all attempts."""

@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from datasets.atomic import replacing
 from datasets.config import parse
 from sweep.records import Configuration, Records
 from sweep.search import encode, frozen
@@ -44,12 +45,9 @@ def export_journal(records: Records, path: Path) -> int:
         ConfigError: the manifest holds no valid sweep.
         OSError: the folder is full or read-only.
     """
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    study = _fill(records, JournalStorage(JournalFileBackend(str(temporary))), include_running=True)
-    count = len(study.get_trials(deepcopy=False))
-    temporary.replace(path)
-    return count
+    with replacing(path) as temporary:
+        study = _fill(records, JournalStorage(JournalFileBackend(str(temporary))), include_running=True)
+        return len(study.get_trials(deepcopy=False))
 
 
 def _fill(records: Records, storage: optuna.storages.BaseStorage, include_running: bool) -> optuna.Study:

@@ -62,6 +62,8 @@ def run(
         from sweep.plan import local_resources
 
         plan.check_resources(local_resources())
+    else:
+        _joined(plan, address, say)  # before there is a folder: what is refused leaves none
     begun = (where / MANIFEST).exists()
     records = create(where.resolve(), asked, options)
     if begun:  # it may have been extended since, which its folder knows
@@ -191,15 +193,10 @@ def _drive(
     others = load(options["reuse"]) if options.get("reuse") else None
     with lock(directory):
         (directory / "stop").unlink(missing_ok=True)
-        from sweep import cluster
-        from sweep.capacity import Capacity
         from sweep.driver import Driver, Setting
         from sweep.tracking import Tracker
 
-        workers = plan.sweep.resources.workers > 1
-        cluster.connect(options.get("address"), dashboard=workers, say=say)
-        found = Capacity()
-        slots = plan.check_resources(found.total(), None if found.elastic else found.nodes())
+        slots = _joined(plan, options.get("address"), say)
         fresh = Records(directory, records.manifest)
         for event in _events(directory):
             fresh.apply(event)
@@ -230,6 +227,21 @@ def _drive(
             tracker.close(patience)
             driver.close()
     return directory
+
+
+def _joined(plan: Any, address: str | None, say: Say) -> int:
+    """How many trials fit at once on the cluster, or this machine, where Ray is started or joined.
+
+    Raises:
+        ConfigError: there is no cluster at the address, or a trial fits nowhere.
+    """
+    from sweep import cluster
+    from sweep.capacity import Capacity
+
+    cluster.connect(address, dashboard=plan.sweep.resources.workers > 1, say=say)
+    found = Capacity()
+    slots: int = plan.check_resources(found.total(), None if found.elastic else found.nodes())
+    return slots
 
 
 def _store(options: dict[str, Any]) -> str:

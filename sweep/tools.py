@@ -192,10 +192,14 @@ def _checkpoint_of(records: Records, trial: str | None) -> tuple[Path, str]:
             "another one by --trial, see `sweep table --by trial`"
         )
     else:
-        matches = [t for t in records.trials.values() if t.id.startswith(trial) and t.stage == "pretrain"]
-        if len(matches) != 1:
-            raise ConfigError(f"--trial {trial}: names {len(matches)} pretraining trials; `sweep table --by trial`")
-        found = matches[0]
+        from analysis.explain import find
+
+        try:
+            found = find(records, trial)
+        except ValueError as error:
+            raise ConfigError(f"--{error}") from None
+        if found.stage != "pretrain":
+            raise ConfigError(f"--trial {trial}: is no pretraining; {found.id} is of {found.parent}, name that one")
     if found.checkpoint is None:
         raise ConfigError(f"trial {found.id}: has no checkpoint")
     return open_store(records.storage, records.directory).fetch(found.checkpoint.path), choice

@@ -102,9 +102,7 @@ class Tracker:
         """Show the sweep's analysis (plotly figures by name) on a run of its own, "summary"."""
         try:
             name = str(json.loads((self._directory / MANIFEST).read_text())["sweep"]["name"])
-            params = {"sweep": {"name": name, "stage": "summary"}}
-            title = f"summary of {name}"
-            self._put([Page("summary", title, name, ("summary",), params, figures=figures, ended=time.time())])
+            self._put([_summary(name, figures)])
         except (OSError, ValueError, KeyError) as error:
             self._problem("failed", error)
         self._deliver()
@@ -210,6 +208,11 @@ class Tracker:
             self._problem("failed", error)
 
 
+def _summary(name: str, figures: Mapping[str, Any]) -> Page:
+    params = {"sweep": {"name": name, "stage": "summary"}}
+    return Page("summary", f"summary of {name}", name, ("summary",), params, figures=figures, ended=time.time())
+
+
 def _concerned(records: Records, event: Event) -> tuple[set[str], set[int] | None] | None:
     """The trials whose pages an event changes, and for which configurations, None = all; None = every page."""
     kind = event["event"]
@@ -240,10 +243,18 @@ def _line(kind: str, error: BaseException, directory: Path) -> str:
 # -- the whole repository --------------------------------------------------------------------------------------------
 
 
-def rebuild(directory: Path, records: Records, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
+def rebuild(
+    directory: Path,
+    records: Records,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    figures: Mapping[str, Any] | None = None,
+) -> int:
     """Write the whole repository again from the folder and put it in the place of the old one; the number of runs.
 
-    Views saved by hand in the UI are kept. `progress(done, total)` is called after each run.
+    Views saved by hand in the UI are kept.
+
+    Args:
+        progress: called with (done, total) after each run. figures: of the sweep as a whole, plotly's by name.
 
     Raises:
         TrackingError: Aim is not installed, the folder is full or read-only, or the sweep is shown at present.
@@ -255,7 +266,7 @@ def rebuild(directory: Path, records: Records, progress: Callable[[int, int], No
         for left_over in (fresh, old):
             shutil.rmtree(left_over, ignore_errors=True)
         writer = Writer(directory, fresh)
-        todo = pages(records)
+        todo = [*pages(records), *([_summary(str(records.spec["name"]), figures)] if figures else [])]
         for done, page in enumerate(todo, 1):
             writer.write(page)
             progress(done, len(todo))

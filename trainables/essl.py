@@ -22,6 +22,7 @@ arXiv 2111.00899; as the baseline of DUET (Suau et al., ICML 2023, arXiv 2306.16
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -35,7 +36,7 @@ from datasets.config import ConfigError, near
 from trainables.core import dist
 from trainables.losses.classification import cross_entropy, squared_error, topk_hits
 from trainables.nets.heads import MLP
-from trainables.nets.two_view import TwoViewConfig, TwoViewMethod
+from trainables.nets.two_view import TwoViewConfig, TwoViewMethod, features_of
 
 
 class Config(TwoViewConfig):
@@ -77,8 +78,17 @@ class ESSL(TwoViewMethod):
 
     @classmethod
     def check(cls, cfg: Any, spec: Spec) -> None:
-        """Refuse as every two-view method; warn of a turn that cannot be told since the small view is turned anyway."""
+        """Refuse as every two-view method, and a small view that the encoder does not take.
+
+        Warns of a turn that cannot be told since the small view is turned anyway.
+        """
         super().check(cfg, spec)
+        small = cls.auxiliary(cfg)
+        if small is not None:
+            try:
+                features_of(cfg.encoder, replace(spec, shape=(spec.shape[0], *small.size(spec.shape))))
+            except ConfigError as error:
+                raise ConfigError(f"crop_fraction: the small view cannot be encoded: {error}") from None
         other = {"ron": "rot", "rot": "ron"}.get(cfg.equi_tx, "")
         if cfg.lambda_ and spec.kinds.get(other) in ("circular", "quarter"):
             warnings.warn(

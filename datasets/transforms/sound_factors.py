@@ -25,6 +25,7 @@ from datasets.transforms.ranged import Ranged, RangeOptions
 WINDOW = 2048  # samples of a time stretch's frames, at most; a quarter of it is the step
 SEEDS = 2**24  # numbers in [0, 1) that float32 tells apart
 BLOCK = 2**19  # samples whose pitch is shifted at once
+SLOWEST = 64 * 32  # Hz, a step of one sample between the frames of a pitch shift
 
 
 class RateOptions(RangeOptions):
@@ -138,6 +139,8 @@ class PitchShift(SoundFactor):
     def __init__(self, cfg: Any, shape: Shape, target: Shape) -> None:
         super().__init__(cfg, shape, target)
         self.rate = self.known_rate()
+        if self.rate < SLOWEST:
+            raise ConfigError(f"views.tx: 'pitch_shift' needs {SLOWEST:,} Hz or more, the data have {self.rate:,}")
         self.ratios = ratios(self.rate, *self.range)
         if not self.ratios:
             raise ConfigError(f"views.tx: 'pitch_shift' has no ratio for a sample rate of {self.rate} Hz in this range")

@@ -7,6 +7,7 @@ import csv
 import math
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -122,6 +123,58 @@ def run(module: ModuleType, subject: Seen, inputs: dict[str, Result] | None = No
     assert set(module.requests(cfg, SPEC)) <= set(subject.asked)
     assert all(path.stat().st_size > 0 for path in found.artifacts.values())
     return found
+
+
+class Rendered(Seen):
+    """The same patches as renderings, whose latents are known: the hue of the floor is their red, that of light 0.5."""
+
+    spec = replace(SPEC, params={**SPEC.params, "latents": 7})
+
+    def features(self, request: Request) -> Features:
+        found = super().features(request)
+        latents = torch.full((len(found.index), 7), 0.5)
+        latents[:, 3] = self.inputs(request)[found.index, 0].mean((1, 2))
+        return replace(found, params={**found.params, "latents": latents})
+
+
+def test_hues_of_renderings_are_factors_where_they_are_named(tmp_path: Path) -> None:
+    def reds(clean: Tensor, seen: Tensor, request: Request) -> Tensor:
+        return seen[:, :1].mean((2, 3)).expand(-1, 3)
+
+    subject, options = Rendered(tmp_path, reds), {"factors": ("floor_hue",), "probes": ("slp",)}
+    cfg = informativeness.Config(**options)
+    assert _factors.kinds(cfg, subject.spec) == {"floor_hue": "number"}
+    assert not {"floor_hue", "light_hue"} & set(_factors.kinds(informativeness.Config(), subject.spec))
+    read = informativeness.run(subject, cfg, np.random.default_rng(0), {})
+    assert read.metrics["all/test/floor_hue_slp_r2"] > 0.999 and read.metrics["all/test/floor_hue_slp_rmse"] < 0.01
+    moved = disentanglement.Config(**options)
+    codes = {code.partition("@")[0] for _, code in disentanglement.grid(moved, subject.spec)}
+    assert codes == {"saturation_shift", "brightness_shift"}, "hue_shift moves every hue of the image"
+    told = disentanglement.run(subject, moved, np.random.default_rng(0), {"informativeness": read}).metrics
+    assert told["all/test/floor_hue_brightness_shift@25_slp_rmse_diff"] < -0.2, "black"
+    with pytest.raises(ConfigError, match="'floor_hue' is another one in each view of an object"):
+        _factors.kinds(informativeness.Config(**options, aggregate=True), subject.spec)
+    with pytest.raises(ConfigError, match="no factor 'floor_hue'"):
+        _factors.kinds(cfg, SPEC)
+
+
+def test_a_hue_of_a_part_is_moved_by_what_moves_every_hue() -> None:
+    shapes = replace(SPEC, labels={"floor_hue": 10, "scale": 8})
+    cells = disentanglement.grid(disentanglement.Config(factors=("floor_hue", "scale"), quarters=("75",)), shapes)
+    assert ("floor_hue", "hue_shift@75") not in cells and ("scale", "hue_shift@75") in cells
+    assert ("floor_hue", "saturation_shift@75") in cells
+
+
+@pytest.mark.parametrize(
+    ("factor", "unjudged"), [("pitch", "pitch_shift"), ("key", "pitch_shift"), ("wps", "time_stretch"),
+                             ("tempo", "time_stretch"), ("instrument", "")],
+)  # fmt: skip
+def test_a_key_moves_with_the_pitch_and_a_tempo_with_the_pace(factor: str, unjudged: str) -> None:
+    codes = ("pitch_shift", "time_stretch", "white_noise_snr")
+    cfg = disentanglement.Config(factors=(factor,), transforms=codes, quarters=("75",))
+    music = Spec((1, 16_000), labels={factor: 24, "object": 0}, rate=16_000)
+    found = {code.partition("@")[0] for _, code in disentanglement.grid(cfg, music)}
+    assert found == set(codes) - {unjudged}
 
 
 def test_an_encoder_that_is_the_factor_tells_it_and_is_not_misled(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_the_split_does_not_hang_on_the_order_of_a_folder(tmp_path: Path, monkey
         (lambda root: (root / "metadata/LOC_val_solution.csv").unlink(), "it names the classes"),
         (lambda root: (root / "metadata/LOC_val_solution.csv").write_text("h\nval_00,n09 1"), "'n09' is no folder of"),
         (lambda root: (root / "metadata/LOC_val_solution.csv").write_text("h\nval_00"), "lines of NAME,WNID"),
+        (lambda root: (root / "metadata/LOC_val_solution.csv").write_text('h\n"' + "a" * 200_000), "lines of NAME"),
         (lambda root: (root / "JPEG/val/val_00.JPEG").unlink(), "val_00.JPEG: damaged"),
         (lambda root: (root / "JPEG/val/val_00.JPEG").write_bytes(b"x" * 99), "val_00.JPEG: damaged"),
     ],
@@ -126,6 +127,28 @@ def test_what_cannot_be_split_is_one_line(tmp_path: Path) -> None:
     assert "cannot be split by class" in one_line(imagenet, tmp_path, **SMALL)
     with pytest.raises(ConfigError, match="size 300 is above resize 256"):
         parse(imagenet.Config, {"size": 300}, "data")
+
+
+def test_folders_of_others_are_named_and_files_are_no_folders(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "emu"):
+        for image in range(6):
+            photograph(tmp_path / ("val" if name == "emu" else "train") / name / f"{image}.png", image, 90)
+        photograph(tmp_path / "val" / name / "a.png", 9, 90)
+    sources = every(imagenet, tmp_path, **SMALL)
+    assert [source.spec.note for source in sources.values()] == [
+        "", "", "1 folders of val are no class of train and are left out ('emu')",
+    ]  # fmt: skip
+    (tmp_path / "file" / "JPEG").mkdir(parents=True)
+    (tmp_path / "file" / "JPEG" / "train").write_text("")
+    assert "JPEG/train: Not a directory; it should hold a folder for each class" in one_line(
+        imagenet, tmp_path / "file"
+    )
+
+
+def test_an_image_that_is_too_large_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_official(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert "damaged (Image size (864 pixels) exceeds limit" in one_line(imagenet, tmp_path, **SMALL)
 
 
 def test_real_photographs(tmp_path: Path) -> None:

@@ -179,6 +179,15 @@ def test_parts_as_splits(tmp_path: Path) -> None:
     assert "no SPEAKER/CHAPTER/" in one_line(librispeech, tmp_path, val_part="dev-other", test_part="test-clean")
     with pytest.raises(ConfigError, match="val_part: goes with test_part"):
         parse(librispeech.Config, {"val_part": "dev-clean"}, "data")
+    with pytest.raises(ConfigError, match="should be different folders"):
+        parse(librispeech.Config, {"val_part": "dev-clean", "test_part": "dev-clean"}, "data")
+
+
+def test_words_are_between_any_blanks(tmp_path: Path) -> None:
+    names = libri(tmp_path, {3: 4})
+    chapter = tmp_path / "LibriSpeech/train-clean-100/3/21"
+    (chapter / "3-21.trans.txt").write_text("".join(f"{name}\tONE  TWO\tTHREE \n\n" for name in names))
+    assert _utterances.listed(tmp_path / "LibriSpeech/train-clean-100").words.tolist() == [3] * 4
 
 
 def test_parts_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:  # noqa: F811

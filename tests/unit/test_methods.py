@@ -425,6 +425,20 @@ def test_refused_at_plan_time(options: dict[str, Any], message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_small_view_that_the_encoder_does_not_take_is_refused() -> None:
+    options = {
+        "encoder": {"name": "small_resnet10"},
+        "equi_tx": "gra",
+        "head_hidden": 8,
+        "head_out": 8,
+        "predictor_hidden": 8,
+    }
+    spec = replace(SPEC, shape=(3, 64, 64))
+    ESSL.check(parse(ESSL.Config, options, "method"), spec)
+    with pytest.raises(ConfigError, match=r"crop_fraction: the small view .* multiples of 32, .* \(3, 16, 16\)"):
+        ESSL.check(parse(ESSL.Config, options, "method"), replace(SPEC, shape=(3, 32, 32)))
+
+
 @pytest.mark.parametrize("method", [SimCLR, DUET])
 def test_one_view_is_refused(method: Any) -> None:
     with pytest.raises(ConfigError, match="2 views"):

@@ -256,6 +256,40 @@ def test_some_sets_of_alltempo(data: Path, tmp_path: Path) -> None:
     assert "no track of 'gtzan', which tests, is there" in one_line(alltempo, tmp_path)
 
 
+def test_tempi_as_their_annotators_write_them(tmp_path: Path) -> None:
+    music.alltempo(tmp_path)
+    folder = tmp_path / "alltempo"
+    tempi = folder / "giantsteps" / "annotations_v2" / "tempo"
+    music.text(tempi / "1.LOFI.bpm", "0.0")  # a track without a beat
+    music.text(tempi / "2.LOFI.bpm", "\t", "128.9 0.7", "64")
+    beats = folder / "hainsworth" / "beat_and_downbeat_annotations"
+    music.text(beats / "000.beats", "0.5 1", "", "1.0 2", "1.6 3")  # 109.09 from the mean time between beats
+    music.text(beats / "001.beats", "0.5 1", "0.5 2")
+    xml = folder / "extended_ballroom/ballroom_extended_2016/extendedballroom_v1.1.xml"
+    xml.write_bytes(
+        "<?xml version='1.0' encoding='ISO-8859-1'?>"
+        "<AllSongs><Samba><song id='101' bpm='99.5' title='caf\u00e9'/></Samba></AllSongs>".encode("latin-1")
+    )
+    (folder / "giantsteps").rename(tmp_path / "clone")
+    (folder / "giantsteps").mkdir()
+    (tmp_path / "clone").rename(folder / "giantsteps" / "giantsteps-tempo-dataset")
+    found = alltempo.read(folder, "gtzan", 0)
+    tempo = {path.stem: int(one) for path, one in zip(found.files, found.labels["tempo"], strict=True)}
+    assert "1.LOFI" not in tempo and "001" not in tempo and "0.LOFI" not in tempo
+    assert (tempo["2.LOFI"], tempo["000"], tempo["101"], tempo["blues.00003"], tempo["4.clip"]) == (
+        128,
+        109,
+        99,
+        63,
+        64,
+    )
+    assert len([path for path in found.files if "giantsteps" in path.parts]) == 8 and "102" not in tempo
+    moved = folder / "giantsteps" / "giantsteps-tempo-dataset" / "annotations_v2" / "tempo"
+    for content in ("nan", "inf", ""):
+        music.text(moved / "2.LOFI.bpm", content)
+        assert f"2.LOFI.bpm: '{content}' is no number; fetch it again" in one_line(alltempo, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("module", "file", "content", "message"),
     [
@@ -273,6 +307,63 @@ def test_other_tables_are_one_line(
     shutil.copytree(data / name, tmp_path / name)
     (tmp_path / name / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert message in one_line(module, tmp_path)
+
+
+def appended(file: Path, line: str) -> None:
+    file.write_text(f"{file.read_text()}{line}\n")
+
+
+def test_what_tests_may_not_train(tmp_path: Path) -> None:
+    music.magnatagatune(tmp_path)
+    lists = tmp_path / "magnatagatune"
+    np.save(lists / "test.npy", np.concatenate([np.load(lists / "test.npy"), np.load(lists / "train.npy")[:1]]))
+    assert "mp3/0/clip-0.mp3: is in 'train' and in 'test'; list each track" in one_line(magnatagatune, tmp_path)
+    music.mtg_jamendo(tmp_path)
+    place = tmp_path / "mtg_jamendo/splits/split-0/autotagging_top50tags-test.tsv"
+    appended(place, "track_1\ta\tb\t01/1.mp3\t4.0\tgenre---rock")
+    assert "is in 'train' and in 'test'" in one_line(mtg_jamendo, tmp_path, "val")
+
+
+def test_short_rows_are_no_tracks(tmp_path: Path) -> None:
+    music.tinysol(tmp_path)
+    table = tmp_path / "tinysol/annotation/TinySOL_metadata.csv"
+    before = len(tinysol.read(tmp_path / "tinysol", 0).files)
+    appended(table, "Family/Flute")  # a folder
+    assert len(tinysol.read(tmp_path / "tinysol", 0).files) == before
+    appended(table, "Family/Flute/ordinario/Flute-0.wav")
+    assert "'' is no note such as F#4" in one_line(tinysol, tmp_path)
+    appended(table, "x" * 200_000)
+    assert "is no table (field larger than field limit" in one_line(tinysol, tmp_path)
+    music.giantsteps_key(tmp_path)
+    keys = tmp_path / "giantsteps_key/giantsteps-mtg-key-dataset/annotations/annotations.txt"
+    before = len(giantsteps_key.read(tmp_path / "giantsteps_key", 0).files)
+    keys.write_text(keys.read_text().replace("\t2\n", "\t2 \n"))
+    appended(keys, "204")
+    assert len(giantsteps_key.read(tmp_path / "giantsteps_key", 0).files) == before
+
+
+def test_what_is_listed_of_magnatagatune_and_not_known(tmp_path: Path) -> None:
+    music.magnatagatune(tmp_path)
+    folder = tmp_path / "magnatagatune"
+    np.save(folder / "valid.npy", np.array([*np.load(folder / "valid.npy"), "99\t0/other.mp3"]))
+    assert "1 listed clips are not in annotations_final.csv" in magnatagatune.read(folder).notes
+    np.save(folder / "tags.npy", np.array(["slow", "guitar", "slow"]))
+    assert magnatagatune.read(folder).tags == ("slow", "guitar")
+    np.save(folder / "tags.npy", np.array([b"caf\xe9"]))
+    assert "tags.npy: cannot be read ('ascii' codec" in one_line(magnatagatune, tmp_path)
+    table = folder / "annotations_final.csv"
+    table.write_text(table.read_text().replace("clip_id", "clip", 1))
+    assert "should have columns clip_id, mp3_path" in one_line(magnatagatune, tmp_path)
+
+
+def test_a_tag_without_a_name_is_none(tmp_path: Path) -> None:
+    music.mtg_jamendo(tmp_path)
+    place = tmp_path / "mtg_jamendo/splits/split-0/autotagging_top50tags-test.tsv"
+    place.write_text(place.read_text().replace("genre---rock\n", "genre---rock\t\n"))
+    spec = mtg_jamendo.open(mtg_jamendo.Config(), tmp_path, "test").spec
+    assert spec.tags == ("genre---rock", "instrument---piano", "mood-theme---film")
+    appended(place, "track_1\ta\tb\t24/24.mp3\t4.0\t")
+    assert "test.tsv:8: should be a track with its path and tags" in one_line(mtg_jamendo, tmp_path)
 
 
 def test_notes_that_are_none_or_gone_are_one_line(tmp_path: Path) -> None:

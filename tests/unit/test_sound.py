@@ -73,6 +73,19 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     assert torch.allclose(_sound.read(tmp_path / "a.wav"), torch.from_numpy(tone(1000, 16_000)).float() / 2, atol=1e-4)
 
 
+def test_a_wav_that_ends_early_is_one_line(tmp_path: Path) -> None:
+    """libsndfile itself reads what is left of it."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(8000, 16_000), 16_000)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:9000])
+    with pytest.raises(DataError, match=r"a\.wav: damaged .*promises more than it holds.*; fetch it again"):
+        _sound.read(path)
+    piped = whole[:4] + b"\xff\xff\xff\xff" + whole[8:40] + b"\xff\xff\xff\xff" + whole[44:]
+    path.write_bytes(piped)  # written to a pipe, where the length is not known
+    assert len(_sound.read(path)) == 8000
+
+
 def damaged(path: Path, what: str) -> None:
     soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, 20_000), 16_000)
     if what == "missing":

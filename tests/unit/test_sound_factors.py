@@ -141,5 +141,9 @@ def test_what_cannot_be_shifted() -> None:
         alone("pitch_shift", SHAPE, RATE).at(1.1, 1)
     with pytest.raises(ConfigError, match="more than 125 samples at 16000 Hz"):
         alone("pitch_shift", (1, 100), RATE)
+    with pytest.raises(ConfigError, match="needs 2,048 Hz or more, the data have 2,000"):
+        alone("pitch_shift", SHAPE, 2000)
+    lowest = alone("pitch_shift", (1, 200), 2048)
+    assert lowest.apply(torch.rand(2, 1, 200), lowest.at(0.5, 2)).isfinite().all()
     with pytest.raises(ConfigError, match="no ratio for a sample rate of 8009 Hz"):
         alone("pitch_shift", SHAPE, 8009)

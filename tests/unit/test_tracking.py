@@ -266,6 +266,8 @@ def test_artifacts_become_what_aim_can_show(tmp_path: Path) -> None:
     ]
     assert rows["summary"]["artifacts"] == [("figures", "pareto")]
     assert rows["summary"]["name"] == "summary of demo"
+    assert rebuild(sweep.directory, sweep.records, figures={"pareto": figure}) == len(rows)
+    assert by_run(sweep.directory)["summary"]["artifacts"] == [("figures", "pareto")]
     assert problems == []
 
 

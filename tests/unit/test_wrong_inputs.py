@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from datasets.config import ConfigError
 from sweep.cli import run_command
 from sweep.folder import create
 from sweep.ledger import Ledger
@@ -369,6 +370,14 @@ def test_more_workers_than_the_machine_has(refused: Refused) -> None:
     refused("run", "demo", "--workers", "0", says=("workers", "greater than or equal to 1"))
 
 
+def test_a_cluster_that_is_not_there_leaves_no_folder(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(address: str, **options: Any) -> None:
+        raise ConfigError(f"--address {address}: no Ray cluster answers there")
+
+    monkeypatch.setattr("sweep.cluster.connect", nothing)
+    refused("run", "demo", "--address", "127.0.0.1:9", "--dir", "out", says=("--address 127.0.0.1:9", "no Ray cluster"))
+
+
 FILES = {
     "broken YAML": ("one.yaml", "method: [duet\nx: 1", ("one.yaml, line", "not valid YAML")),
     "YAML with tabs": ("one.yaml", "method:\n\tname: duet", ("one.yaml, line 2", "not valid YAML")),
@@ -585,7 +594,7 @@ def test_exporting_to_a_wrong_place_or_from_one(
     refused("export", "encoder", "full", says=("full", "not an empty folder"))
     refused("export", "nothere", "out", says=("nothere", "is no checkpoint"))
     refused("export", "done", "out", says=("aa1", "no checkpoint"))
-    refused("export", "done", "out", "--trial", "zz", says=("--trial zz", "0 pretraining trials"))
+    refused("export", "done", "out", "--trial", "zz", says=("--trial 'zz'", "no such trial"))
     refused("export", "encoder", "mine.yaml", says=("mine.yaml",))
 
 

@@ -15,11 +15,16 @@ def quartiles(y: Floats, share: float = SHARE) -> Floats:
 
     The window has `share` of the points, w; of an even w one more of them is before a point than behind it.
     """
-    n = len(y)
+    n, shares = len(y), (0.25, 0.5, 0.75)
     width = max(1, int(share * n))
     before = width // 2
-    found = [np.quantile(y[max(0, k - before) : k - before + width], (0.25, 0.5, 0.75)) for k in range(n)]
-    return np.array(found).T
+    whole = np.quantile(np.lib.stride_tricks.sliding_window_view(y, width), shares, axis=1)
+    cut = [*range(before), *range(n - width + before + 1, n)]  # points whose window goes beyond an end
+    found = np.empty((len(shares), n))
+    found[:, before : before + whole.shape[1]] = whole
+    for k in cut:
+        found[:, k] = np.quantile(y[max(0, k - before) : k - before + width], shares)
+    return found
 
 
 def lowess(x: Floats, y: Floats, share: float = SHARE, robust: int = 1) -> Floats:

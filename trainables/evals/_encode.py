@@ -39,6 +39,8 @@ def encoded(
     Raises:
         ConfigError: as `encode`.
     """
+    if x.ndim == 4:  # images, whose convolutions are faster with channels last; the numbers are those of the same sums
+        x = x.contiguous(memory_format=torch.channels_last)
     named = request.part
     if named is not None and named not in method.parts:
         raise ConfigError(f"parts: the representation has no part '{named}'{near(named, sorted(method.parts))}")

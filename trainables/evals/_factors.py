@@ -1,7 +1,8 @@
 """Factors of variation that data label: numbers, classes and tags; of colour images also hue, saturation, brightness.
 
 Colours are those of the clean image that the encoder is shown (`datasets/colour_labels.py`), where the data have no
-label of that name. What is said in their units is divided by the `SCALES` of the original.
+label of that name. What is said in their units is divided by the `SCALES` of the original. Of rendered images, whose
+latents are known, the hues of floor and light are factors too, in turns; they are read where they are named.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from datasets import colour_labels
+from datasets import colour_labels, rotations
 from datasets.base import Spec
 from datasets.config import ConfigError, near
+from datasets.transforms.load import find
 from trainables.evals._bank_training import Kind
 from trainables.evals.base import EvalConfig, Features, Request, Subject
 
 SCALES = {"hue": 180.0, "saturation": 256.0, "brightness": 256.0}
 TAGS = "tags"  # all tags of an item together, of data that have them
+WITH = {"pitch": ("key",), "wps": ("tempo",)}  # factors of sound that move with another one
+LATENTS = {"floor_hue": rotations.FLOOR_HUE, "light_hue": rotations.LIGHT_HUE}  # factor -> its column
 
 
 class FactorsConfig(EvalConfig):
@@ -26,7 +30,7 @@ class FactorsConfig(EvalConfig):
     factors: tuple[str, ...] = Field(
         ("*",), min_length=1,
         description="labels of the data, of colour images also hue, saturation, brightness; tags = all tags; ('*',) = "
-        "every one of these",
+        "every one of these; of bench3die floor_hue and light_hue if they are named",
     )  # fmt: skip
     circular_hue: bool = Field(False, description="mean hue over the circle; off = a plain mean (published)")
     aggregate: bool = Field(False, description="the mean feature of all items of a track or object, not each item's")
@@ -54,7 +58,10 @@ def kinds(cfg: FactorsConfig, spec: Spec) -> dict[str, Kind]:
             raise ConfigError(f"factors: the data have no factor '{factor}'{near(factor, sorted(there))}")
     if cfg.aggregate and "object" not in spec.labels:
         raise ConfigError("aggregate: the data do not say which items are of one object; leave it out")
-    usual = {factor: kind for factor, kind in there.items() if factor not in spec.tags}
+    unnamed = {*spec.tags, *(factor for factor in LATENTS if factor not in spec.labels)}
+    if cfg.aggregate and (own := sorted(set(cfg.factors) & (LATENTS.keys() - spec.labels.keys()))):
+        raise ConfigError(f"aggregate: '{own[0]}' is another one in each view of an object; leave it out")
+    usual = {factor: kind for factor, kind in there.items() if factor not in unnamed}
     found = usual if "*" in cfg.factors else {factor: there[factor] for factor in cfg.factors}
     if not found:
         raise ConfigError("factors: the data label nothing")
@@ -70,6 +77,8 @@ def available(spec: Spec) -> dict[str, Kind]:
     }
     if spec.tags:
         found[TAGS] = "tags"
+    if "latents" in spec.params:
+        found = {**dict.fromkeys(LATENTS, "number"), **found}  # type: ignore[dict-item]
     if coloured(spec):
         found = {**dict.fromkeys(colour_labels.FACTORS, "number"), **found}  # type: ignore[dict-item]
     return found
@@ -78,6 +87,13 @@ def available(spec: Spec) -> dict[str, Kind]:
 def coloured(spec: Spec) -> bool:
     """Whether items are colour images."""
     return len(spec.shape) == 3 and spec.shape[0] == 3 and not spec.fragments
+
+
+def moved_by(code: str, factor: str) -> bool:
+    """Whether a transform moves a factor itself: hue_shift hue, and floor_hue as every hue in the image, pitch_shift
+    pitch and with it the key, time_stretch words in a second and the tempo."""
+    moves = find(code).factor
+    return moves != "" and (factor in (moves, *WITH.get(moves, ())) or factor.endswith(f"_{moves}"))
 
 
 def outputs(factor: str, spec: Spec) -> int:
@@ -106,6 +122,8 @@ def values(
             found[factor] = features.labels[factor].long()
         elif factor in features.labels:
             found[factor] = features.labels[factor].double()[:, None]
+        elif factor in LATENTS:
+            found[factor] = features.params["latents"][:, LATENTS[factor], None].double()
         else:
             found[factor] = colours[factor].repeat_interleave(request.repeat)[:, None]
     return found

@@ -12,7 +12,9 @@ where it got worse:
 
 0 is right: a search minimises `PROBE_high`. Low and high are apart since saturation and brightness have no sane values
 in the lower half of their published ranges, where every image comes out inverted or black. A transform is not judged by
-the factor that it moves itself. `quarters: []` draws from the whole range, also of transforms that have no parts.
+the factor that it moves itself: `hue_shift` not by the hue of a part of the image, such as "floor_hue", `pitch_shift`
+not by the key, `time_stretch` not by the tempo. `quarters: []` draws from the whole range, also of transforms that have
+no parts.
 
 `disentanglement.csv` has a row for each probe, transform and split: clean and moved measure, difference. Of several
 quarters `quarters_SPLIT.png` draws the differences over them.
@@ -29,7 +31,6 @@ from pydantic import Field, field_validator
 
 from datasets.base import Spec, Split
 from datasets.config import ConfigError
-from datasets.transforms.load import find
 from trainables.evals import _factor_figures, _factors, _files, _moved, informativeness
 from trainables.evals._bank import Probe, read
 from trainables.evals._bank_training import Kind, Named
@@ -62,7 +63,7 @@ class Config(FactorsConfig):
 
 
 NEEDS = Needs(after=("informativeness",))
-VERSION = 1
+VERSION = 2
 METRICS = {"*_diff": "", "*_low": "min", "*_high": "min"}
 WHICH: dict[str, Sequence[str]] = {"low": LOW, "high": HIGH}
 
@@ -163,8 +164,7 @@ def grid(cfg: Config, spec: Spec) -> list[tuple[str, str]]:
         for quarter in dict.fromkeys(cfg.quarters) if cfg.quarters else ("",):
             ranged = f"{code}@{quarter}" if quarter else code
             _moved.check(ranged, spec)
-            moves = find(code).factor  # "" where it moves none
-            found += [(factor, ranged) for factor in _factors.kinds(cfg, spec) if factor != moves]
+            found += [(factor, ranged) for factor in _factors.kinds(cfg, spec) if not _factors.moved_by(code, factor)]
     if not found:
         raise ConfigError("transforms: name one, and a factor that it does not move itself")
     return found
