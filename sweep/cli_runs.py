@@ -47,10 +47,10 @@ def plan(
     slots = made.check_resources(local_resources())
     for line in made.describe():
         print(line)
-    seconds, count = made.price(), made.counts()["pretrainings"]
+    price, count = made.price(), made.counts()["pretrainings"]
     print(
-        f"  price     about {duration(seconds)} a pretraining (measured here), {slots} at once on this machine: "
-        f"{duration(seconds * count / slots)}; evaluations and the start come on top, rungs may save some"
+        f"  price     about {duration(price.seconds)} a pretraining ({price.how}), {slots} at once on this machine: "
+        f"{duration(price.seconds * count / slots)}; evaluations and the start come on top, rungs may save some"
     )
 
 

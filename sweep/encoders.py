@@ -48,7 +48,7 @@ def evaluate(
     """
     if given.weights is not None and given.untrained:
         raise ConfigError("--untrained: has no weights; leave --weights out")
-    if given.data is None and (Path(encoder).exists() or "/" in encoder):
+    if _is_folder(encoder, given):
         yield from _of_folder(Path(encoder), evaluations, sets, root, out, given)
         return
     _check_name(encoder, given)
@@ -72,6 +72,22 @@ def evaluate(
     yield f"{encoder}: items {spec.shape}, weights: {about['weights']}"
     yield from (f"note: {line}" for line in _notes(encoder, spec))
     yield from evaluate_checkpoint(checkpoint, evaluations, own, root, folder, about, given.device)
+
+
+def _is_folder(encoder: str, given: Given) -> bool:
+    """Whether a checkpoint is meant, and no name.
+
+    Raises:
+        ConfigError: a checkpoint, and data beside.
+    """
+    if given.data is None:
+        return Path(encoder).exists() or "/" in encoder
+    if (Path(encoder) / "meta.json").exists():
+        raise ConfigError(
+            f"--data {given.data}: {encoder} is a checkpoint, which is judged on its own data; leave --data out, or "
+            f"evaluate `transfer` with --set 'to={{name: {given.data}}}'"
+        )
+    return False
 
 
 def _of_folder(

@@ -7,7 +7,6 @@ configuration of its pretraining, and a checkpoint into the evaluations that jud
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,10 +20,11 @@ from datasets.config import ConfigError, near
 from sweep.capacity import pack, slots
 from sweep.evaluations import Applied, Evaluations, Judged, applying
 from sweep.jobs import Node
+from sweep.price import Price, price
 from sweep.space import OPTION, Dimension, assigned, corner_points, describe, every_point, grid, pretrained
 from sweep.spec import Sweep, put
 from trainables.core.config import Resolved, TrainConfig, digest, resolve
-from trainables.core.fit import generator, steps_per_epoch
+from trainables.core.fit import steps_per_epoch
 from trainables.core.method import parameter_counts
 from trainables.core.state import read_meta
 from trainables.evals.base import capabilities_of, direction
@@ -321,24 +321,10 @@ class Plan:
             return 1
         return configurations if points is None else len({digest(pretrained(point)) for point in points})
 
-    def price(self, steps: int = 3) -> float:
-        """Measured here: estimated compute seconds of one pretraining (evaluations come on top, they are small)."""
+    def price(self, steps: int = 3) -> Price:
+        """Measured here: what one pretraining computes (evaluations come on top, they are small)."""
         point = self.sweep.known[0] if self.sweep.known else corner_points(self.sweep.space)[0]
-        resolved = self.resolve(point, self.sweep.seed)
-        source = resolved.source(self.root, "train")
-        views = resolved.build_views(source.spec)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(max(1, int(self.sweep.resources.pretrain.cpu)))
-        method = resolved.build_method(views.spec).train()
-        size = min(resolved.train.batch_size, len(source))
-        times = []
-        for step in range(steps):
-            begin = time.perf_counter()
-            draws = generator(0, 0, step)
-            method(views(source.fetch(torch.arange(size), draws), draws))["loss"].backward()
-            times.append(time.perf_counter() - begin)
-        torch.set_num_threads(threads)
-        return min(times) * steps_per_epoch(len(source), resolved.train) * resolved.train.epochs
+        return price(self.resolve(point, self.sweep.seed), self.root, self.sweep.resources.pretrain.cpu, steps)
 
     def describe(self) -> list[str]:
         """The plan as lines for a person."""

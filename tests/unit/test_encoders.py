@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -172,7 +173,7 @@ def test_images_that_are_cut_already_stay_as_they_are(run: Run) -> None:
         assert load_method(checkpoint)[1].views.center_crop is not same
 
 
-def test_any_method_untrained(run: Run) -> None:
+def test_any_method_untrained(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--set", "method.encoder={name: narrow_cifar10_resnet8}", "--set", "views.tx=[sca, rot]"]
     lines = run(
         "duet", "knn", "--data", "digits", "--set", "data.limit=40", *small, "--untrained", "--set", "parts=['*']"
@@ -184,6 +185,9 @@ def test_any_method_untrained(run: Run) -> None:
     folder = checkpoint.parent / f"{checkpoint.name}-untrained-3"
     assert lines[0] == f"{checkpoint}: duet with its options, weights: untrained, seed 3"
     assert results(str(folder))["weights"] == "untrained, seed 3"
+    assert run_command(["eval", str(checkpoint), "knn", "--data", "cifar"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "is a checkpoint, which is judged on its own data" in said
     one, other = load_tensors(checkpoint), load_tensors(folder / "encoder")
     assert one.keys() == other.keys() and not all(torch.equal(one[name], other[name]) for name in one)
 
@@ -203,7 +207,7 @@ def test_any_method_untrained(run: Run) -> None:
         (["DINO", "knn", *DIGITS, "--weights", "a.pth", "--untrained"], "has no weights; leave --weights out"),
         (["DINO", "knn", "--data", "digit", "--untrained"], "no such dataset; did you mean 'digits'?"),
         (["DINO", "knn", *DIGITS, "--untrained", "--set", "method.nett=resnet18"], "method.nett: no such option"),
-        (["HuBERT", "knn", *DIGITS, "--untrained"], "takes sound of one channel (1, T)"),
+        (["HuBERT", "knn", *DIGITS, "--untrained"], "this encoder takes sound of one channel (1, T)"),
         (["ViT_b_16", "knn", *DIGITS, "--untrained", "--set", "views.size=40"], "should be a multiple of the patch"),
         (["ResNet18_ImageNet", "nothing", *DIGITS, "--untrained"], "no such evaluation"),
         (["ResNet18_ImageNet", "knn", *DIGITS, "--untrained", "--set", "knn.j=3"], "knn.j: no such option"),
@@ -246,6 +250,13 @@ def test_nothing_that_a_file_holds_is_run(fails: Callable[..., str], tmp_path: P
     file = weights(tmp_path, code=Code())
     assert "and that is not run" in fails("ResNet18_ImageNet", "knn", *DIGITS, "--weights", str(file))
     assert not Path("/tmp/sweep-extractor-was-here").exists()
+
+
+def test_settings_beside_the_weights_are_read(run: Run, tmp_path: Path) -> None:
+    """As many training scripts write them, in argparse's class."""
+    file = weights(tmp_path)
+    torch.save({"model": torch.load(file, weights_only=True), "args": argparse.Namespace(lr=0.1, epochs=3)}, file)
+    assert "ResNet18" in run("ResNet18_ImageNet", "collapse", *DIGITS, "--weights", str(file))[0]
 
 
 def test_import_has_the_views_of_an_extractor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from trainables.core.method import Method, has
 from trainables.core.original import read_original, take_over
 from trainables.core.presets import expand
 from trainables.core.state import CheckpointError
-from trainables.extractors import clap
+from trainables.extractors import clap, pesto
 from trainables.extractors.base import PACKAGES
 from trainables.extractors.names import ALIASES, EXTRACTORS, published
 from trainables.extractors.whisper import sines
@@ -183,6 +184,21 @@ def test_safetensors_are_read_and_a_damaged_file_is_one_line(tmp_path: Path) -> 
             read_original(tmp_path / f"{name}.safetensors")
 
 
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_file_that_was_cut_short_is_one_line(tmp_path: Path, suffix: str) -> None:
+    """At any place, as by a download that broke off."""
+    from safetensors.torch import save_file
+
+    content, path = {f"layer{number}.weight": torch.randn(40, 40) for number in range(8)}, tmp_path / f"a.{suffix}"
+    (torch.save if suffix == "pth" else save_file)(content, path)  # type: ignore[operator]
+    whole = path.read_bytes()
+    for length in (0, 1, 4, 100, 3000, 30_000, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=re.escape(f"{path}: ")) as said:
+            read_original(path)
+        assert "\n" not in str(said.value)
+
+
 def test_the_holder_that_evaluations_are_of(tmp_path: Path) -> None:
     """DINO's teacher, I-JEPA's target encoder, and not what they are beside."""
     for holder, beside in (("teacher", "student"), ("target_encoder", "encoder")):
@@ -233,6 +249,34 @@ def test_sound_of_another_rate_is_resampled(name: str) -> None:
     torch.testing.assert_close(method.encode(x[:1])["all"], found[:1], atol=1e-5, rtol=1e-3)
     if has(method, "frames"):
         assert method.frames(x)["all"].shape[1] == method.places["all"][0]  # type: ignore[index, operator]
+
+
+def test_patches_of_m2d_need_not_be_square() -> None:
+    """Of four frames each: as many stacked bands at four times as many places, also where a chunk is cut short."""
+    spec = Spec((1, 16_000 * 2), rate=16_000)
+    small = {"bands": 16, "chunk": 80, "patch": 8, "width": 16, "depth": 1, "heads": 2, "hidden": 8}
+    for step, places in ((8, 26), (2, 101)):
+        method = made("MDuo", spec, **small, step=step)
+        found = method.frames(0.3 * torch.randn(2, *spec.shape))["all"]  # type: ignore[operator]
+        assert found.shape == (2, places, 32) and method.places["all"] == (places,)  # type: ignore[index]
+    with pytest.raises(ConfigError, match="patch: 8 and 7 should divide bands 16 and chunk 80"):
+        made("MDuo", spec, **small, step=7)
+
+
+def test_other_encoders_of_pesto() -> None:
+    """Without a further convolution, or with ones that stand alone; several transforms at once."""
+    torch.manual_seed(0)
+    x = torch.randn(5, 2, 24)
+    plain = pesto.Encoder(24, (6, 5, 2), 7, 20, further=0, channels=2)
+    assert not len(plain.prefilt_layers) and plain(x).sum(1).tolist() == pytest.approx([1.0] * 5)
+    added, alone = (pesto.Encoder(24, (6, 5, 2), 7, 20, 2, residual, channels=2) for residual in (True, False))
+    alone.load_state_dict(added.state_dict())
+    for encoder in (added, alone):
+        for layer in encoder.prefilt_layers:
+            torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
+    plain.load_state_dict({key: v for key, v in added.state_dict().items() if "prefilt" not in key})
+    torch.testing.assert_close(added(x), plain(x))
+    assert not torch.allclose(alone(x), plain(x), atol=1e-4) and torch.equal(*alone(x)[:2])
 
 
 def test_clap_hears_what_its_library_does() -> None:

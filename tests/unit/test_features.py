@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from trainables.core import state
 from trainables.core.config import digest, resolve
 from trainables.core.evaluate import evaluate
 from trainables.core.load import load, names
-from trainables.evals import _fragments, _unfinished, base, features, profile
+from trainables.evals import _encode, _fragments, _unfinished, base, features, profile
 from trainables.evals._fragments import FragmentsConfig, gathered
 from trainables.evals.base import Features, Request
 from trainables.evals.features import CheckpointSubject, FeatureStore, read, write
@@ -472,6 +473,19 @@ def test_a_process_killed_while_computing_holds_nobody_up(tmp_path: Path) -> Non
     assert same(found, some_features())
 
 
+def test_who_waits_for_another_process_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = FeatureStore(tmp_path)
+    with ThreadPoolExecutor(1) as other:
+        with store._alone("key"):
+            waiting = other.submit(store.get, "key", some_features)
+            said, until = "", time.monotonic() + 30
+            while not said and time.monotonic() < until:
+                said += capsys.readouterr().err
+                time.sleep(0.01)
+            assert said == f"{tmp_path / 'key.h5'}: another process computes it, waiting\n" and not waiting.done()
+        assert same(waiting.result(30), some_features())
+
+
 class Killed(BaseException):
     """As a signal ends a process: in the middle, without a word."""
 
@@ -479,8 +493,9 @@ class Killed(BaseException):
 def test_a_long_extraction_goes_on_where_it_was_killed(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Four blocks of 16; the third is lost, and what was done is not encoded again."""
+    """Of 60 items twice, four at once in blocks of 16; what was done of a block is not encoded again."""
     monkeypatch.setattr(features, "BLOCK", 16)
+    monkeypatch.setattr(features, "AT_ONCE", {"cpu": (8, 2**20)})
     monkeypatch.setattr(_unfinished, "EVERY", 0.0)
     request = Request("train", transform="rot", repeat=2)
     wanted = CheckpointSubject(checkpoint, None, tmp_path / "whole").features(request)
@@ -489,7 +504,7 @@ def test_a_long_extraction_goes_on_where_it_was_killed(
 
     def dying(x: torch.Tensor) -> dict[str, torch.Tensor]:
         seen.append(len(x))
-        if sum(seen) > 2 * 32:
+        if sum(seen) > 40:
             raise Killed
         return encode(x)
 
@@ -497,12 +512,49 @@ def test_a_long_extraction_goes_on_where_it_was_killed(
     with pytest.raises(Killed):
         subject.features(request)
     folder = subject.store.under_way(subject.key(request))
-    assert [path.name for path in sorted(folder.iterdir())] == ["00000000-00000001.h5", "00000001-00000002.h5"]
+    written = [f"rows-{begin:09d}-{begin + 8:09d}.h5" for begin in range(0, 40, 8)]
+    assert [path.name for path in sorted(folder.iterdir())] == written
     assert not subject.store.path(subject.key(request)).exists()
     seen.clear()
     subject.method.encode = lambda x: (seen.append(len(x)), encode(x))[1]  # type: ignore[method-assign, func-returns-value]
     assert same(subject.features(request), wanted)
-    assert sum(seen) == (60 - 2 * 16) * 2 and not folder.exists()
+    assert sum(seen) == 60 * 2 - 40 and not folder.exists()
+
+
+def test_a_long_extraction_of_draws_goes_on_too(
+    of_sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_encode, "TOGETHER", 4)
+    monkeypatch.setattr(features, "BLOCK", 8)
+    monkeypatch.setattr(_unfinished, "EVERY", 0.0)
+    subject = CheckpointSubject(of_sound, None, tmp_path / "cache")
+    request = Request("val", draws=3)
+    wanted = CheckpointSubject(of_sound, None, tmp_path / "whole").features(request)
+    frames, calls = subject.method.frames, []
+
+    def dying(*given: Any) -> dict[str, torch.Tensor]:
+        calls.append(len(given[0]))
+        if len(calls) > 3 * 3:
+            raise Killed
+        return frames(*given)  # type: ignore[no-any-return]
+
+    subject.method.frames = dying  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        subject.features(request)
+    before, subject.method.frames = len(calls), frames  # type: ignore[method-assign]
+    assert before == 10 and len(list(subject.store.under_way(subject.key(request)).iterdir())) == 3
+    assert same(subject.features(request), wanted)
+
+
+def test_large_items_are_encoded_a_few_at_once(checkpoint: Path, tmp_path: Path) -> None:
+    """As many as memory holds; batches of a size of their own are of that size."""
+    subject = CheckpointSubject(checkpoint, None, tmp_path / "cache")
+    wide = subject.spec.shape[-1]
+    small, large = (torch.empty(9, 1, high, wide, device="meta") for high in (wide, 160_000 // wide))
+    assert subject._at_once(small) == 64
+    assert subject._at_once(large) == 6
+    subject.batch_size = 12
+    assert subject._at_once(large) == 12
 
 
 def test_damaged_blocks_are_made_again(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,13 +567,13 @@ def test_damaged_blocks_are_made_again(checkpoint: Path, tmp_path: Path, monkeyp
     folder = tmp_path / "blocks"
     under_way = _unfinished.Unfinished(folder, read, write)
     for rows in torch.arange(60).split(16)[:3]:
-        under_way.add(subject._made(source, views, request, rows))
-    (folder / "00000001-00000002.h5").write_bytes(b"damaged")
+        under_way.add(*subject._made(source, views, request, rows, 0))
+    (folder / "rows-000000016-000000032.h5").write_bytes(b"damaged")
     again = _unfinished.Unfinished(folder, read, write)
-    assert again.count == 1 and [path.name for path in folder.iterdir()] == ["00000000-00000001.h5"]
+    assert again.count == 16 and [path.name for path in folder.iterdir()] == ["rows-000000000-000000016.h5"]
     for rows in torch.arange(60).split(16)[1:]:
-        again.add(subject._made(source, views, request, rows))
-    assert same(again.finished(), wanted) and again.count == 4
+        again.add(*subject._made(source, views, request, rows, 0))
+    assert same(again.finished(), wanted) and again.count == 60
 
 
 def test_short_extractions_are_not_kept_and_long_ones_say_how_long(tmp_path: Path) -> None:
@@ -532,7 +584,7 @@ def test_short_extractions_are_not_kept_and_long_ones_say_how_long(tmp_path: Pat
     for _ in range(6):
         under_way.add(block)
         kept.append(sorted(path.name for path in (tmp_path / "blocks").glob("*")))
-    assert kept[:3] == [[], [], ["00000000-00000003.h5"]] and kept[-1][-1].endswith("-00000006.h5")
+    assert kept[:3] == [[], [], ["rows-000000000-000000006.h5"]] and kept[-1][-1].endswith("-000000012.h5")
     assert _unfinished.Unfinished(tmp_path / "blocks", read, write).finished().parts["all"].shape == (12, 3)
 
 
@@ -541,5 +593,9 @@ def test_an_extraction_says_how_far_it_is(
 ) -> None:
     monkeypatch.setattr(features, "BLOCK", 16)
     monkeypatch.setattr(_progress, "EVERY", 0.0)
+    monkeypatch.setattr(features, "AT_ONCE", {"cpu": (8, 2**20)})
     CheckpointSubject(checkpoint, None, tmp_path / "cache").features(Request("train"))
-    assert "digits: features of train 32 of 60, 0 s left" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "digits: features of train 16 of 60, 0 s left" in said, "within a block, whose items may take minutes each"
+    CheckpointSubject(checkpoint, None, tmp_path / "cache").features(Request("val", transform="rot", repeat=2))
+    assert "digits: features of val under rot 16 of 120, 0 s left" in capsys.readouterr().err

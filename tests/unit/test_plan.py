@@ -10,13 +10,15 @@ from pydantic import field_validator
 
 from datasets.base import DataError
 from datasets.config import ConfigError
+from sweep import price
 from sweep.evaluations import in_turn
 from sweep.plan import Plan, requirement
 from sweep.records import Configuration
 from sweep.search import Proposals
-from sweep.space import Choice, Float
+from sweep.space import Choice, Float, corner_points
 from sweep.spec import Sweep, build, load_sweep, with_settings
 from trainables.core.config import resolve
+from trainables.core.fit import steps_per_epoch
 from trainables.evals import knn, linear
 from trainables.evals.base import Needs
 
@@ -389,7 +391,33 @@ def test_counts_and_price(plan: Plan) -> None:
     many = Plan(small(**{"budget.trials": 10, "seeds": 3, "rungs": [0.5]}), None)
     evaluations = 30 * (len(many.sweep.evals) + 2)
     assert many.counts() == {"configurations": 10, "pretrainings": 30, "evaluations": evaluations}
-    assert plan.price(steps=1) > 0
+    found = plan.price(steps=1)
+    assert found.seconds > 0 and found.measured == found.batch and found.how == "measured here"
+
+
+def test_a_large_batch_is_priced_by_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps grow while they are a moment; the rest is a matter of proportion, which the plan says."""
+    sizes: list[int] = []
+
+    def shortest(step: Any, items: int, steps: int) -> float:
+        sizes.append(items)
+        return items / 10
+
+    monkeypatch.setattr(price, "_shortest", shortest)
+    large = Plan(small(**{"train.batch_size": 50}), None)
+    found = large.price()
+    assert sizes == [4, 16] and (found.measured, found.batch) == (16, 50), "50 would take 5 s"
+    assert found.how == "measured here at a batch of 16, times 3.125 for 50"
+    resolved = large.resolve(corner_points(large.sweep.space)[0], 0)
+    _, items = large._open(resolved)
+    assert found.seconds == pytest.approx(5 * steps_per_epoch(items, resolved.train) * resolved.train.epochs)
+
+
+def test_long_steps_are_timed_twice() -> None:
+    taken = iter([9.0, 3.0, 1.0])
+    assert price._shortest(lambda items, number: next(taken), 4, 3) == 3.0
+    taken = iter([0.3, 0.1, 0.2])
+    assert price._shortest(lambda items, number: next(taken), 4, 3) == 0.1
 
 
 def test_what_works_but_is_odd_is_said_once() -> None:

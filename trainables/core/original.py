@@ -1,13 +1,15 @@
 """Checkpoints of the published codes, as `torch.save` wrote them or as safetensors, made into ours.
 
-What may stand in such a file is what `torch.load(weights_only=True)` reads: tensors and plain values, no code. The
-weights lie at the top or under one of `HOLDERS`; the prefix `module.` of replicated training is taken off. Every method
-says which of its tensors is which of the original's (`Method.originals`, `original`). All must be there and none left
-over, but for counts of batches, which old files do not have and no encoding reads.
+What may stand in such a file is what `torch.load(weights_only=True)` reads: tensors and plain values, no code, and the
+settings of a training as argparse keeps them. The weights lie at the top or under one of `HOLDERS`; the prefix
+`module.` of replicated training is taken off. Every method says which of its tensors is which of the original's
+(`Method.originals`, `original`). All must be there and none left over, but for counts of batches, which old files do
+not have and no encoding reads.
 """
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -35,7 +37,8 @@ def read_original(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # settings of a training; holds values alone
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError):
         raise CheckpointError(f"{path}: no such file; give the one that torch.save wrote") from None
     except pickle.UnpicklingError:
@@ -43,7 +46,7 @@ def read_original(path: Path) -> dict[str, Tensor]:
             f"{path}: is no file of torch.save, or holds more than tensors and plain values, and that is not run; "
             "keep its state_dict alone"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: is no file of torch.save: {' '.join(str(error).split())[:200]}") from None
     for holder in HOLDERS:
         if isinstance(content, Mapping) and isinstance(content.get(holder), Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, cast
 
 import torch
@@ -24,20 +25,37 @@ def encode(method: Method, x: Tensor, request: Request, at_once: int, seed: int)
     Raises:
         ConfigError: the method has no frames, or no such part.
     """
+    return _joined(list(encoded(method, x, request, at_once, seed)))
+
+
+def encoded(
+    method: Method, x: Tensor, request: Request, at_once: int, seed: int, begin: int = 0
+) -> Iterator[dict[str, Tensor]]:
+    """What `encode` gives, of some items after the other.
+
+    Args:
+        begin: items that are left out, where an earlier piece ended.
+
+    Raises:
+        ConfigError: as `encode`.
+    """
     if x.ndim == 4:  # images, whose convolutions are faster with channels last; the numbers are those of the same sums
         x = x.contiguous(memory_format=torch.channels_last)
     named = request.part
     if named is not None and named not in method.parts:
         raise ConfigError(f"parts: the representation has no part '{named}'{near(named, sorted(method.parts))}")
-    if request.pool == "mean" and not request.draws:
-        return _joined([_told(method.encode(some), request) for some in x.split(at_once)])
-    if not has(method, "frames"):
+    pooled_already = request.pool == "mean" and not request.draws
+    if not pooled_already and not has(method, "frames"):
         raise ConfigError(f"{type(method).__name__} has no frames, and so neither a pool but 'mean' nor draws")
     framed = cast(Frames, method)
-    if not request.draws:
-        return _joined([_told(framed.frames(some), request) for some in x.split(at_once)])
-    groups = x.split(min(TOGETHER, max(1, VALUES // x[0].numel())))
-    return _joined([_drawn(framed, some, request, seed, number) for number, some in enumerate(groups)])
+    together = min(TOGETHER, max(1, VALUES // x[0].numel())) if request.draws else at_once
+    for number, some in enumerate(x[begin:].split(together), begin // together):
+        with torch.no_grad():
+            if request.draws:
+                found = _drawn(framed, some, request, seed, number)
+            else:
+                found = _told(method.encode(some) if pooled_already else framed.frames(some), request)
+        yield found
 
 
 def differentiable(method: Method, x: Tensor, part: str, pool: Literal["mean", "max", "flat"]) -> Tensor:

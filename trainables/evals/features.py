@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,13 +36,15 @@ from datasets.views import Views
 from trainables.core.config import digest, resolve
 from trainables.core.method import has
 from trainables.core.state import load_method
-from trainables.evals._encode import encode
+from trainables.evals._encode import encode, encoded
 from trainables.evals._unfinished import Unfinished
 from trainables.evals.base import Features, Request
 
 VERSION = 1
 BLOCK = 512  # items that share a generator: draws do not depend on the batch size of the encoder
 MOST = 2**29  # values of a request's frames (2 GB); exact probes copy what they are fitted on, in twice the precision
+# items, and values of them, that an encoder sees at once: a CPU's caches, a GPU's memory hold their activations
+AT_ONCE = {"cpu": (64, 2**20), "gpu": (512, 2**23)}
 GROUPS = ("parts", "labels", "params", "units")
 
 
@@ -75,7 +78,11 @@ class FeatureStore:
     @contextmanager
     def _alone(self, key: str) -> Iterator[None]:
         with (self.folder / f"{key}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system too when the process is killed
+            try:  # released by the system too when the process is killed
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"{self.path(key)}: another process computes it, waiting", file=sys.stderr, flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
@@ -123,7 +130,7 @@ class CheckpointSubject:
 
         Args:
             checkpoint: folder of a checkpoint. cache: folder of feature files. out: default `cache/artifacts`.
-            batch_size: items the encoder sees at once; None = 512, on a CPU 64, whose caches hold their activations; of
+            batch_size: items the encoder sees at once; None = 512, on a CPU 64, and fewer of large ones (`AT_ONCE`); of
                 sounds longer than those of the training as many fewer.
             data: another data section, {"name": "cifar", "variant": "cifar100"}, for transfer; images are resized and
                 their channels changed to what the encoder takes; sounds keep their length where the method has frames.
@@ -142,7 +149,7 @@ class CheckpointSubject:
             self.resolved = resolve({**self.meta.config, "data": data, "views": views})
         self.resolved = self.resolved.evaluated()
         self.checkpoint, self.device = checkpoint, torch.device(device)
-        self.batch_size = batch_size or (64 if self.device.type == "cpu" else 512)
+        self.batch_size = batch_size
         self.data_root, self.cache = data_root, cache
         self.store = FeatureStore(cache)
         self.out = out or cache / "artifacts"
@@ -223,39 +230,50 @@ class CheckpointSubject:
         return digest([self.meta.digest, data, request.identity, VERSION])
 
     def _compute(self, request: Request, source: Source, views: Views) -> Features:
-        """All blocks, from the first that an earlier attempt has not left behind."""
+        """All rows, from the first that an earlier attempt has not left behind."""
         self.method.eval()
         chosen = _chosen(source, request)
         if request.pool == "frames":
             self._check_size(source, views, request, chosen)
         under_way = Unfinished(self.store.under_way(self.key(request)), read, write)
-        progress = Progress(f"{self.resolved.data_name}: features of {request.split}", len(chosen))
-        for number, rows in enumerate(chosen.split(BLOCK)):
-            if number < under_way.count:
-                progress.done += len(rows)
-                continue
-            under_way.add(self._made(source, views, request, rows))
-            progress.add(len(rows))
+        shown, draws, before = len(chosen) * request.repeat, max(request.draws, 1), 0
+        under = f" under {request.transform}" if request.transform else ""
+        progress = Progress(f"{self.resolved.data_name}: features of {request.split}{under}", shown)
+        progress.done = under_way.count // draws
+        for rows in chosen.split(BLOCK):
+            begin, size = max(under_way.count // draws - before, 0), len(rows) * request.repeat
+            for piece in self._made(source, views, request, rows, begin) if begin < size else ():
+                under_way.add(piece)
+                progress.add(len(piece.index) // draws)
+            before += size
         return under_way.finished()
 
-    def _made(self, source: Source, views: Views, request: Request, rows: Tensor) -> Features:
-        """The features of at most BLOCK items.
+    def _made(self, source: Source, views: Views, request: Request, rows: Tensor, begin: int) -> Iterator[Features]:
+        """The features of at most BLOCK items, from one of those on that the encoder sees, some after the other.
 
         Raises:
             ConfigError: there are some that are not finite.
         """
-        parts, batch = self._block(source, views, request, rows)
-        for name, value in parts.items():
-            if not bool(value.isfinite().all()):
-                raise ConfigError(
-                    f"{self.checkpoint}: encodes to values that are not finite (part '{name}'); "
-                    "its training diverged, choose another checkpoint or a lower train.lr"
-                )
+        batch = self._seen(source, views, request, rows)
+        at_once, seed = self._at_once(batch.views[0]), _seed(request, int(rows[0]))
+        for parts in encoded(self.method, batch.views[0], request, at_once, seed, begin):
+            for name, value in parts.items():
+                if not bool(value.isfinite().all()):
+                    raise ConfigError(
+                        f"{self.checkpoint}: encodes to values that are not finite (part '{name}'); "
+                        "its training diverged, choose another checkpoint or a lower train.lr"
+                    )
+            count = len(next(iter(parts.values()))) // max(request.draws, 1)
+            yield self._told(source, request, batch, parts, slice(begin, begin + count))
+            begin += count
+
+    def _told(self, source: Source, request: Request, batch: Batch, parts: dict[str, Tensor], rows: slice) -> Features:
+        """Parts of some rows of a batch beside what the batch says of them."""
         # of the transform, where it has a parameter, and those of the data themselves
         drawn = [code for code in batch.params if code == request.transform or code in source.spec.params]
 
         def repeated(value: Tensor) -> Tensor:
-            return value.cpu().repeat_interleave(max(request.draws, 1), 0)
+            return value[rows].cpu().repeat_interleave(max(request.draws, 1), 0)
 
         return Features(
             parts=parts,
@@ -271,20 +289,21 @@ class CheckpointSubject:
         Raises:
             ConfigError: there are more than MOST.
         """
-        (one,) = self._block(source, views, request, rows[:1])[0].values()
+        x = self._seen(source, views, request, rows[:1]).views[0]
+        (one,) = encode(self.method, x, request, self._at_once(x), 0).values()
         if len(rows) * one.numel() > MOST:
             raise ConfigError(
                 f"part '{request.part}': frames of {len(rows):,} items, {one.numel():,} values each, are more than the "
                 f"{MOST:,} that are held in memory; set limit to {MOST // one.numel():,} or less"
             )
 
-    def _block(self, source: Source, views: Views, request: Request, rows: Tensor) -> tuple[dict[str, Tensor], Batch]:
-        """Parts on the CPU, and the batch they belong to, of at most BLOCK items."""
-        batch = self._seen(source, views, request, rows)
-        longer = batch.views[0].shape[-1] / self.meta.spec.shape[-1]
-        at_once, seed = max(1, int(self.batch_size / max(longer, 1))), _seed(request, int(rows[0]))
-        with torch.no_grad():
-            return encode(self.method, batch.views[0], request, at_once, seed), batch
+    def _at_once(self, x: Tensor) -> int:
+        """How many of x (n, *shape) the encoder sees at a time."""
+        items, values = AT_ONCE["cpu" if self.device.type == "cpu" else "gpu"]
+        if self.batch_size is not None:
+            items, values = self.batch_size, self.batch_size * x[0].numel()
+        longer = x.shape[-1] / self.meta.spec.shape[-1]
+        return max(1, min(int(items / max(longer, 1)), values // x[0].numel()))
 
     def _seen(self, source: Source, views: Views, request: Request, rows: Tensor) -> Batch:
         """One view of at most BLOCK items, as the encoder is shown it."""

@@ -44,8 +44,9 @@ class SoundExtractor(Extractor):
         """
         super().__init__(cfg, spec)
         if len(spec.shape) != 2 or spec.shape[0] != 1 or spec.rate is None:
-            name = type(self).__name__
-            raise ConfigError(f"{name}: takes sound of one channel (1, T), the data have items of {spec.shape}")
+            raise ConfigError(
+                f"method.name: this encoder takes sound of one channel (1, T), the data have items of {spec.shape}"
+            )
         self.have, self.rate = spec.rate, rate
         self.length = -(-spec.shape[1] * rate // spec.rate)
 
@@ -57,7 +58,8 @@ class SoundExtractor(Extractor):
         """
         if self.length < samples:
             raise ConfigError(
-                f"{type(self).__name__}: needs {samples} samples at {self.rate} Hz, the data's items have {self.length}"
+                f"method.name: this encoder needs {samples} samples at {self.rate} Hz, "
+                f"the data's items have {self.length}"
             )
 
     def heard(self, x: Tensor) -> Tensor:

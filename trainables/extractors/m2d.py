@@ -34,7 +34,8 @@ class Options(Config):
 
     bands: int = Field(80, ge=1, description="of the spectrogram")
     chunk: int = Field(608, ge=1, description="frames of the spectrogram that are encoded at once")
-    patch: int = Field(16, ge=1, description="bands and frames of a patch")
+    patch: int = Field(16, ge=1, description="bands of a patch")
+    step: int | None = Field(None, ge=1, description="frames of a patch; None = as many as bands")
     width: int = Field(768, ge=1, description="channels of a token")
     depth: int = Field(12, ge=1, description="blocks")
     heads: int = Field(12, ge=1, description="of attention")
@@ -50,18 +51,21 @@ class M2D(SoundExtractor):
 
     def __init__(self, cfg: Options, spec: Spec) -> None:
         super().__init__(cfg, spec, RATE)
-        if cfg.bands % cfg.patch or cfg.chunk % cfg.patch:
-            raise ConfigError(f"method.patch: should divide bands {cfg.bands} and chunk {cfg.chunk} (got {cfg.patch})")
+        self.step = cfg.step or cfg.patch
+        if cfg.bands % cfg.patch or cfg.chunk % self.step:
+            raise ConfigError(
+                f"method.patch: {cfg.patch} and {self.step} should divide bands {cfg.bands} and chunk {cfg.chunk}"
+            )
         self.at_least(WINDOW)
         self.rows = cfg.bands // cfg.patch
         self.net = VisionTransformer(
-            (self.rows, cfg.chunk // cfg.patch), (cfg.patch, cfg.patch), cfg.width, cfg.depth, cfg.heads, cfg.hidden,
+            (self.rows, cfg.chunk // self.step), (cfg.patch, self.step), cfg.width, cfg.depth, cfg.heads, cfg.hidden,
             channels=1,
         )  # fmt: skip
         self.register_buffer("norm_stats", torch.tensor(STATISTICS))
         self.parts = {"all": self.rows * cfg.width}
         whole, rest = divmod(1 + self.length // HOP, cfg.chunk)
-        self.places = {"all": (whole * (cfg.chunk // cfg.patch) + -(-rest // cfg.patch),)}
+        self.places = {"all": (whole * (cfg.chunk // self.step) + -(-rest // self.step),)}
 
     def originals(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The published names; a file without statistics of the spectrogram has the usual ones."""
@@ -83,7 +87,7 @@ class M2D(SoundExtractor):
         """A standardised spectrogram (B, 1, bands, frames) -> (B, L, rows D)."""
         found = []
         for chunk in seen.split(self.cfg.chunk, -1):
-            chunk = F.pad(chunk, (0, -chunk.shape[-1] % self.cfg.patch))
+            chunk = F.pad(chunk, (0, -chunk.shape[-1] % self.step))
             tokens = self.net(chunk, cut=True)[:, 1:]  # by rows, then by time
             found.append(tokens.unflatten(1, (self.rows, -1)).transpose(1, 2).flatten(2))
         return torch.cat(found, 1)

@@ -38,20 +38,36 @@ class Options(Config):
     widths: tuple[int, ...] = Field((40, 30, 30, 10, 3), min_length=2, description="channels of the convolutions")
     kernel: int = Field(15, ge=1, description="bins that the first two convolutions see, odd")
     pitches: int = Field(384, ge=1, description="dimensions of the output")
+    further: int = Field(1, ge=0, description="convolutions of the width of the first behind it")
+    residual: bool = Field(True, description="these are added to what they see")
+    leak: float = Field(LEAK, ge=0, description="slope of the activations below 0")
 
 
 class Encoder(nn.Module):
-    """Bins (N, 1, F) -> probabilities of pitches (N, pitches)."""
+    """Bins (N, channels, F) -> probabilities of pitches (N, pitches)."""
 
-    def __init__(self, bins: int, widths: tuple[int, ...], kernel: int, pitches: int) -> None:
+    def __init__(
+        self,
+        bins: int,
+        widths: tuple[int, ...],
+        kernel: int,
+        pitches: int,
+        further: int = 1,
+        residual: bool = True,
+        leak: float = LEAK,
+        channels: int = 1,
+    ) -> None:
+        """Build; `channels`: transforms that are seen at once, of harmonics; for the others see `Options`."""
         super().__init__()
-        self.pitches = pitches
-        self.layernorm = nn.LayerNorm([1, bins])
-        self.conv1 = nn.Sequential(nn.Conv1d(1, widths[0], kernel, padding=kernel // 2), nn.LeakyReLU(LEAK))
-        self.prefilt_layers = nn.ModuleList([nn.Conv1d(widths[0], widths[0], kernel, padding=kernel // 2)])
+        self.pitches, self.residual = pitches, residual
+        self.layernorm = nn.LayerNorm([channels, bins])
+        self.conv1 = nn.Sequential(nn.Conv1d(channels, widths[0], kernel, padding=kernel // 2), nn.LeakyReLU(leak))
+        self.prefilt_layers = nn.ModuleList(
+            [nn.Conv1d(widths[0], widths[0], kernel, padding=kernel // 2) for _ in range(further)]
+        )
         layers: list[nn.Module] = []
         for c_in, c_out in pairwise(widths):  # as published, with places of dropout between
-            layers += [nn.Conv1d(c_in, c_out, 1), nn.LeakyReLU(LEAK), nn.Identity()]
+            layers += [nn.Conv1d(c_in, c_out, 1), nn.LeakyReLU(leak), nn.Identity()]
         self.conv_layers = nn.Sequential(*layers[:-1])
         self.fc = nn.Conv1d(1, 1, bins * widths[-1] + pitches - 1, padding=pitches - 1, bias=False)
 
@@ -59,7 +75,7 @@ class Encoder(nn.Module):
         """Of every frame for itself."""
         x = self.conv1(self.layernorm(x))
         for layer in self.prefilt_layers:
-            x = x + layer(x)
+            x = x + layer(x) if self.residual else layer(x)
         return self.fc(self.conv_layers(x).flatten(1)[:, None])[:, 0].softmax(-1)
 
 
@@ -73,7 +89,9 @@ class Pesto(SoundExtractor):
     def __init__(self, cfg: Options, spec: Spec) -> None:
         super().__init__(cfg, spec, RATE)
         self.hop = int(0.01 * RATE + 0.5)
-        self.encoder = Encoder(cfg.bins - 2 * cfg.crop, cfg.widths, cfg.kernel, cfg.pitches)
+        self.encoder = Encoder(
+            cfg.bins - 2 * cfg.crop, cfg.widths, cfg.kernel, cfg.pitches, cfg.further, cfg.residual, cfg.leak
+        )
         self.register_buffer("shift", torch.zeros(()))
         lowest = LOWEST / 2 ** ((PER_SEMITONE - 1) / (24 * PER_SEMITONE))  # bins are centred on their semitone
         self.octaves = constant_q(RATE, lowest, cfg.bins, PER_SEMITONE)

@@ -1,0 +1,78 @@
+"""What a pretraining costs: some real training steps on this machine, of a batch that a moment is enough for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from trainables.core.config import Resolved
+from trainables.core.fit import generator, steps_per_epoch
+
+FEW, GROWTH = 4, 4  # items of the first steps, and how much larger a batch is tried after those
+LONGEST = 2.0  # seconds of a step that is tried; what it holds in memory is bounded by that too
+
+
+@dataclass(frozen=True)
+class Price:
+    """Of one pretraining.
+
+    Attributes:
+        seconds: estimated, of computing. batch: items of its steps. measured: items of the steps that were timed.
+    """
+
+    seconds: float
+    batch: int
+    measured: int
+
+    @property
+    def how(self) -> str:
+        """How it was found."""
+        if self.measured == self.batch:
+            return "measured here"
+        return f"measured here at a batch of {self.measured}, times {self.batch / self.measured:g} for {self.batch:,}"
+
+
+def price(resolved: Resolved, root: Path | None, cores: float, steps: int = 3) -> Price:
+    """Time training steps of a batch that grows as long as they take a moment, to the real one where that is small.
+
+    The time of a larger batch is taken to grow with its items. Steps that long hardly have costs of another kind.
+
+    Args:
+        cores: that a step may use. steps: of each size, of which the shortest counts.
+    """
+    source = resolved.source(root, "train")
+    views = resolved.build_views(source.spec)
+    batch = min(resolved.train.batch_size, len(source))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(cores)))
+    try:
+        method = resolved.build_method(views.spec).train()
+
+        def step(items: int, number: int) -> float:
+            begin, draws = time.perf_counter(), generator(0, 0, number)
+            method(views(source.fetch(torch.arange(items), draws), draws))["loss"].backward()
+            return time.perf_counter() - begin
+
+        measured = min(FEW, batch)
+        shortest = _shortest(step, measured, steps)
+        while measured < batch:
+            larger = min(GROWTH * measured, batch)
+            if shortest * larger / measured > LONGEST:
+                break
+            measured, shortest = larger, _shortest(step, larger, steps)
+    finally:
+        torch.set_num_threads(threads)
+    each = shortest * batch / measured
+    return Price(each * steps_per_epoch(len(source), resolved.train) * resolved.train.epochs, batch, measured)
+
+
+def _shortest(step: Callable[[int, int], float], items: int, steps: int) -> float:
+    """Seconds of the shortest of some steps; of long ones two are enough, since the first has more to do."""
+    found = [step(items, 0)]
+    while len(found) < steps and (len(found) < 2 or sum(found) < LONGEST):
+        found.append(step(items, len(found)))
+    return min(found)
