@@ -50,7 +50,12 @@ def plan(
     price, count = made.price(), made.counts()["pretrainings"]
     print(
         f"  price     about {duration(price.seconds)} a pretraining ({price.how}), {slots} at once on this machine: "
-        f"{duration(price.seconds * count / slots)}; evaluations and the start come on top, rungs may save some"
+        f"{duration(price.seconds * count / slots)}; rungs may save some"
+    )
+    encoding = price.encoded * price.encoding
+    print(
+        f"  encoding  {price.encoded:,} items to judge a checkpoint: {duration(encoding)}, "
+        f"{duration(encoding * count / slots)} in all; their transforms, probes and the start come on top"
     )
 
 

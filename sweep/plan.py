@@ -20,7 +20,7 @@ from datasets.config import ConfigError, near
 from sweep.capacity import pack, slots
 from sweep.evaluations import Applied, Evaluations, Judged, applying
 from sweep.jobs import Node
-from sweep.price import Price, price
+from sweep.price import Price, encoded, price
 from sweep.space import OPTION, Dimension, assigned, corner_points, describe, every_point, grid, pretrained
 from sweep.spec import Sweep, put
 from trainables.core.config import Resolved, TrainConfig, digest, resolve
@@ -322,9 +322,14 @@ class Plan:
         return configurations if points is None else len({digest(pretrained(point)) for point in points})
 
     def price(self, steps: int = 3) -> Price:
-        """Measured here: what one pretraining computes (evaluations come on top, they are small)."""
+        """Measured here: what one pretraining and the features of its checkpoint compute; probes come on top."""
         point = self.sweep.known[0] if self.sweep.known else corner_points(self.sweep.space)[0]
-        return price(self.resolve(point, self.sweep.seed), self.root, self.sweep.resources.pretrain.cpu, steps)
+        resolved = self.resolve(point, self.sweep.seed)
+        judged, there = resolved.evaluated(), self._applicable(self._evaluations.at(assigned(point)), resolved)
+        spec = self.spec(judged)
+        requests = [request for applied in there for request in applied.module.requests(applied.config, spec)]
+        items = encoded(judged, self.root, requests)
+        return price(resolved, self.root, self.sweep.resources.pretrain.cpu, items, steps)
 
     def describe(self) -> list[str]:
         """The plan as lines for a person."""

@@ -1,16 +1,18 @@
-"""What a pretraining costs: some real training steps on this machine, of a batch that a moment is enough for."""
+"""What a sweep costs: some real steps and encodings on this machine, of a batch that a moment is enough for."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from datasets.base import Batch
 from trainables.core.config import Resolved
 from trainables.core.fit import generator, steps_per_epoch
+from trainables.evals.base import Request
 
 FEW, GROWTH = 4, 4  # items of the first steps, and how much larger a batch is tried after those
 LONGEST = 2.0  # seconds of a step that is tried; what it holds in memory is bounded by that too
@@ -18,15 +20,18 @@ LONGEST = 2.0  # seconds of a step that is tried; what it holds in memory is bou
 
 @dataclass(frozen=True)
 class Price:
-    """Of one pretraining.
+    """Of one pretraining, and of encoding what its checkpoint is judged by.
 
     Attributes:
         seconds: estimated, of computing. batch: items of its steps. measured: items of the steps that were timed.
+        encoded: items of each checkpoint, and encoding: the seconds of one, clean.
     """
 
     seconds: float
     batch: int
     measured: int
+    encoded: int
+    encoding: float
 
     @property
     def how(self) -> str:
@@ -36,13 +41,23 @@ class Price:
         return f"measured here at a batch of {self.measured}, times {self.batch / self.measured:g} for {self.batch:,}"
 
 
-def price(resolved: Resolved, root: Path | None, cores: float, steps: int = 3) -> Price:
+def encoded(resolved: Resolved, root: Path | None, requests: Iterable[Request]) -> int:
+    """How many items of a checkpoint some requests show to the encoder, each request once."""
+    different = {repr(request.identity): request for request in requests}.values()
+    sizes = {split: len(resolved.source(root, split)) for split in {request.split for request in different}}
+    return sum(
+        min(request.limit or sizes[request.split], sizes[request.split]) * request.repeat * max(request.draws, 1)
+        for request in different
+    )
+
+
+def price(resolved: Resolved, root: Path | None, cores: float, encoded: int, steps: int = 3) -> Price:
     """Time training steps of a batch that grows as long as they take a moment, to the real one where that is small.
 
     The time of a larger batch is taken to grow with its items. Steps that long hardly have costs of another kind.
 
     Args:
-        cores: that a step may use. steps: of each size, of which the shortest counts.
+        cores: that a step may use. encoded: see `Price`. steps: of each size, of which the shortest counts.
     """
     source = resolved.source(root, "train")
     views = resolved.build_views(source.spec)
@@ -52,9 +67,18 @@ def price(resolved: Resolved, root: Path | None, cores: float, steps: int = 3) -
     try:
         method = resolved.build_method(views.spec).train()
 
+        def fetched(items: int, number: int) -> Batch:
+            return source.fetch(torch.arange(items), generator(0, 0, number))
+
         def step(items: int, number: int) -> float:
-            begin, draws = time.perf_counter(), generator(0, 0, number)
-            method(views(source.fetch(torch.arange(items), draws), draws))["loss"].backward()
+            begin = time.perf_counter()
+            method(views(fetched(items, number), generator(0, 0, number)))["loss"].backward()
+            return time.perf_counter() - begin
+
+        def encoding(items: int, number: int) -> float:
+            begin = time.perf_counter()
+            with torch.no_grad():
+                method.encode(views.clean(fetched(items, number)).views[0])
             return time.perf_counter() - begin
 
         measured = min(FEW, batch)
@@ -64,10 +88,13 @@ def price(resolved: Resolved, root: Path | None, cores: float, steps: int = 3) -
             if shortest * larger / measured > LONGEST:
                 break
             measured, shortest = larger, _shortest(step, larger, steps)
+        method.eval()
+        one = _shortest(encoding, measured, steps) / measured
     finally:
         torch.set_num_threads(threads)
     each = shortest * batch / measured
-    return Price(each * steps_per_epoch(len(source), resolved.train) * resolved.train.epochs, batch, measured)
+    seconds = each * steps_per_epoch(len(source), resolved.train) * resolved.train.epochs
+    return Price(seconds, batch, measured, encoded, one)
 
 
 def _shortest(step: Callable[[int, int], float], items: int, steps: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import field_validator
 
-from datasets.base import DataError
+from datasets.base import SPLITS, DataError
 from datasets.config import ConfigError
 from sweep import price
 from sweep.evaluations import in_turn
@@ -393,6 +393,20 @@ def test_counts_and_price(plan: Plan) -> None:
     assert many.counts() == {"configurations": 10, "pretrainings": 30, "evaluations": evaluations}
     found = plan.price(steps=1)
     assert found.seconds > 0 and found.measured == found.batch and found.how == "measured here"
+    assert found.encoding > 0
+
+
+def test_items_that_are_encoded_are_counted_once() -> None:
+    turned = {"transforms": ["rot"], "limit": 100}
+    evals = {
+        "linear": {}, "knn": {}, "parameter_equivariance": {**turned, "draws": 2}, "invariance": turned,
+    }  # fmt: skip
+    made = Plan(small(**{"evals": evals, "objectives": ["max linear/all/val/top1"]}), None)
+    source = made.resolve(corner_points(made.sweep.space)[0], 0).source
+    sizes = [len(source(None, split)) for split in SPLITS]
+    assert max(sizes) > 100, "the limit has an effect"
+    clean, limited, moved = sum(sizes), 3 * 100, 2 * 100 + 2 * 100
+    assert made.price(steps=1).encoded == clean + limited + moved
 
 
 def test_a_large_batch_is_priced_by_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +420,7 @@ def test_a_large_batch_is_priced_by_a_small_one(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(price, "_shortest", shortest)
     large = Plan(small(**{"train.batch_size": 50}), None)
     found = large.price()
-    assert sizes == [4, 16] and (found.measured, found.batch) == (16, 50), "50 would take 5 s"
+    assert sizes == [4, 16, 16] and (found.measured, found.batch) == (16, 50), "50 would take 5 s"
     assert found.how == "measured here at a batch of 16, times 3.125 for 50"
     resolved = large.resolve(corner_points(large.sweep.space)[0], 0)
     _, items = large._open(resolved)

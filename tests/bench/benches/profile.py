@@ -5,8 +5,9 @@ became of them, again in every epoch of every probe, and once more for every pai
 disentanglement. Its encodings are counted, not run: their number x the time of one in its batches of 32, and the time
 of transforming what is transformed, both measured here; for as many splits as are reported here. Its steps are run, on
 features that are there: the presets `original` (published code, which reads factors from features that are kept) and
-`paper_run` (published numbers), as many epochs as each probe needs until it stops. Mini-validations and the small
-batches of its last metrics are left out.
+`paper_run` (published numbers), as many epochs as each probe needs until it stops. Predictors of features are also
+validated after every twentieth of an epoch, on at most 500 of the held-out items. The small batches of its last metrics
+are left out.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ PRESETS = ("original", "paper_run")
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 QUARTERS = 4
 CHEAPER = 20
+BATCH, OFTEN, LOOKS = 16, 0.05, 500  # of the validations within an epoch: of what batches, how often, of how many items
 
 
 def profile(
@@ -129,6 +131,8 @@ def published(
     train, reported = count["train"], count["val"] + count["test"]
     factors, *pairs = (epochs[evaluation] for evaluation in PROBES)
     both = sum(some * train + reported for probes in pairs for some in probes)
+    steps, held = round(0.9 * train) // BATCH, round(0.1 * train)
+    both += sum(pairs[1]) * (steps // max(1, int(OFTEN * steps))) * min(held, LOOKS)
     both += reported * len(dict(EVALUATIONS)["invariance"]["transforms"])
     once = train + reported if preset == "original" else sum(some * train + reported for some in factors)
     return seconds, once + both, both + reported * len(factors) * (len(SHIFTS) - 1) * QUARTERS
