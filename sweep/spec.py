@@ -356,7 +356,7 @@ def _read(name_or_file: str) -> Sweep:
 
 def _from_yaml(path: Path) -> Sweep:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_yaml(path.read_text())
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -404,16 +404,31 @@ def _split(item: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {item}: write --set KEY=VALUE, such as --set train.epochs=3")
     try:
-        return key.strip(), number_or(yaml.safe_load(text))
+        return key.strip(), read_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {item}: the value is not valid YAML") from None
 
 
-def number_or(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as text; people mean a number."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        return float(value)
-    return value
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as text, wherever it stands; people mean a number. In quotes it stays text."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+$"), list("+-0123456789")
+)
+
+
+def read_yaml(text: str) -> Any:
+    """The values of a YAML text.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    loader = _Yaml(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def with_settings(sweep: Sweep, settings: dict[str, Any], where: str) -> Sweep:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from datasets.config import ConfigError
 from sweep.space import Choice, Float, Int, assigned, grid, pretrained
@@ -18,9 +17,9 @@ from sweep.spec import (
     build,
     load_sweep,
     nested,
-    number_or,
     option_of,
     put,
+    read_yaml,
     settings_of,
     with_settings,
 )
@@ -123,11 +122,13 @@ def test_smoke_is_small_and_can_be_changed_further() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 1e-3), ("-2E+4", -2e4), ("1.e3", 1e3), ("1e", "1e"), ("e3", "e3"), ("0x1e3", "0x1e3"), ("a1e3", "a1e3")],
+    [("1e-3", 1e-3), ("-2E+4", -2e4), ("1.e3", 1e3), ("1e", "1e"), ("e3", "e3"), ("0x1e3", 0x1E3), ("a1e3", "a1e3")],
 )
 def test_numbers_as_people_write_them(text: str, value: Any) -> None:
-    assert number_or(text) == value
-    assert settings_of([f"a.b={text}"])["a.b"] == (yaml.safe_load(text) if text == "0x1e3" else value)
+    assert read_yaml(text) == value
+    assert read_yaml(f"a: [{text}, {{b: {text}}}]") == {"a": [value, {"b": value}]}
+    assert read_yaml(f"'{text}'") == text
+    assert settings_of([f"a.b={text}"])["a.b"] == value
 
 
 def test_values_of_settings_are_yaml() -> None:
