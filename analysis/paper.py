@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MARKERS = {"circle": "o", "ring": "o", "star": "*", "x": "x", "diamond": "D", "square": "s", "none": ""}
 NARROWEST = 6.0  # inches; a title needs as much
+LETTER = 0.068  # inches of one in a legend, on average
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
@@ -238,8 +239,9 @@ def _legend(figure: Figure, axes: list[Axes], footnote: str) -> None:
             entries.setdefault(label, handle)
     from matplotlib.font_manager import FontProperties
 
-    columns = max(1, int(figure.get_figwidth() / 2.3))
     if entries:
+        longest = max(len(line) for label in entries for line in label.splitlines())
+        columns = max(1, int(figure.get_figwidth() / max(2.3, 0.6 + LETTER * longest)))
         legend = figure.legend(entries.values(), entries.keys(), loc="outside lower left", ncols=columns, fontsize=8)
         legend.set_title(footnote, FontProperties(size=8))
         legend.set_alignment("left")

@@ -19,8 +19,9 @@ The encoder is narrow, images are 3,000 and epochs 30, which two cores can do. T
 Time: `sweep plan` prices the pretrainings at 47 minutes on 2 cores, evaluations not counted; the smoke run takes 1.6
 minutes. It was not run in full.
 
-Result: not measured. `docs/studies/profile.yaml` compares three lambdas with SimCLR and an encoder that was not
-trained.
+Result: this search was not run in full. `docs/studies/profile.md` compares three lambdas with SimCLR and an encoder
+that was not trained, 3 seeds each: from 10 to 1000 hue is read better (R2 0.82 to 0.87; SimCLR 0.77) and the class
+worse (0.37 to 0.31; SimCLR 0.40).
 """
 
 from search_spaces._cifar import RUN
