@@ -16,7 +16,7 @@ from sweep.records import Configuration, Records, Trial
 if TYPE_CHECKING:
     from rich.status import Status
 
-EVERY = 10.0  # seconds between status lines where the output is no terminal
+EVERY, UNCHANGED = 10.0, 120.0  # seconds between status lines where the output is no terminal: others, and the same
 
 
 class _Console(Console):
@@ -34,7 +34,7 @@ class Watch:
         self.records, self.slots, self.quiet = records, slots, quiet
         self.console = _Console(highlight=False, soft_wrap=True)
         self.began = self.printed = time.monotonic()
-        self.finished_before = self._over()
+        self.finished_before, self.standing = self._over(), ""
         self._status: Status | None = None
         if sys.stdout.isatty() and not quiet:
             self._status = self.console.status("starting")
@@ -78,8 +78,11 @@ class Watch:
         if self._status is not None:
             self._status.update(self.line())
         elif now - self.printed > EVERY:
-            self.printed = now
-            self.say(self.line())
+            line = self.line()
+            standing = line.partition("; about ")[0]  # without the time that is left
+            if standing != self.standing or now - self.printed > UNCHANGED:
+                self.printed, self.standing = now, standing
+                self.say(line)
 
     def say(self, text: str) -> None:
         """Print a line of markup; nothing from the time on when the output cannot be written any more."""

@@ -42,6 +42,14 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of one test alone; not made yet."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SWEEP_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real data, or a skip."""

@@ -11,11 +11,11 @@ import pytest
 from test_analysis_synthetic import KNN, RANK, ROT, SPACE, TEST, TOP1, Story, duet, objective
 
 from analysis import curves
-from analysis.chart import log_ticks, number, parameter_axis
+from analysis.chart import Chart, Panel, Series, log_ticks, number, parameter_axis
 from analysis.compare import best_so_far, compare, compare_chart, configurations_chart, correlation, disagreements
 from analysis.frames import collect
 from analysis.importance import importance
-from analysis.paper import save
+from analysis.paper import draw, save
 from analysis.report import charts, figures, report
 from analysis.style import wrapped
 from sweep.records import Records
@@ -30,6 +30,16 @@ def study(
     for params, value in points:
         story.finish(story.propose(params)[0], [{Y: value}])
     return story.records
+
+
+@pytest.mark.parametrize("letters", [5, 36])
+def test_a_legend_stays_inside_its_figure(letters: int) -> None:
+    point = np.zeros(1)
+    names = [f"{number} {'method duet, lambda 10, lr 2e-3, epochs 40'[:letters]}" for number in range(7)]
+    figure = draw(Chart("title", [Panel(series=[Series(point, point, name) for name in names])] * 3))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_configurations_stand_beside_each_other_named_by_what_differs(tmp_path: Path) -> None:

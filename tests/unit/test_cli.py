@@ -230,6 +230,20 @@ def test_an_output_that_cannot_be_written_is_let_go(finished: Path) -> None:
     assert gone.tries == 1
 
 
+def test_a_status_line_that_says_nothing_new_is_seldom_printed(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, view, shown = [1000.0], Watch(load(finished), 1), io.StringIO()
+    view.console.file, view.printed = shown, now[0]
+    monkeypatch.setattr("sweep.console.time.monotonic", lambda: now[0])
+    for _ in range(20):  # every 11 seconds
+        now[0] += 11
+        view(None, {"event": "tick"})
+    assert shown.getvalue().count("configurations;") == 2, "at once, and after two minutes"
+    next(iter(view.records.trials.values())).status = "running"
+    now[0] += 11
+    view(None, {"event": "tick"})
+    assert shown.getvalue().count("configurations;") == 3
+
+
 def test_the_time_left_does_not_count_what_was_taken_from_another_sweep(finished: Path) -> None:
     records = load(finished)
     told = len(records.configurations)

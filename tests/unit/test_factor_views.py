@@ -29,9 +29,7 @@ SOUNDS = ("pitch_shift", "pitch_shift@25", "white_noise_snr", "time_stretch", "r
 ENCODER = {"name": "narrow_cifar10_resnet8", "width": 8, "stem": 8}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def rng() -> torch.Generator:

@@ -23,11 +23,7 @@ SMALL: dict[str, Any] = {"resize": 20, "size": 16, "val_fraction": 0.2}
 CLASSES = ("n01", "n02", "n03")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("SWEEP_CACHE", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def photograph(path: Path, seed: int, colour: int, wide: int = 36) -> None:

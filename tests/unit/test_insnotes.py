@@ -22,9 +22,7 @@ from sweep.tools import show_data
 SMALL = {"takes": 3, "notes": 4}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_notes_have_their_pitch_and_instruments_their_sound() -> None:

@@ -24,11 +24,7 @@ from datasets.config import ConfigError, parse
 EVERY: tuple[Split, ...] = SPLITS
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("SWEEP_CACHE", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 # -- LibriSpeech ----------------------------------------------------------------------------------------------------

@@ -21,9 +21,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "v3"
 PLAIN: dict[str, Any] = {"blur": False, "noise": 0, "shift": 0}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 # -- rendering ------------------------------------------------------------------------------------------------------

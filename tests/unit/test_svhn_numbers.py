@@ -16,10 +16,7 @@ from PIL import Image
 from datasets import svhn_numbers
 from datasets.base import DataError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def write_matlab(file: Path, houses: list[list[tuple[float, ...]]]) -> None:
