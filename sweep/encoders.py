@@ -48,6 +48,8 @@ def evaluate(
     """
     if given.weights is not None and given.untrained:
         raise ConfigError("--untrained: has no weights; leave --weights out")
+    if given.seed and not given.untrained:
+        raise ConfigError(f"--seed {given.seed}: is of drawn weights; add --untrained, or leave it out")
     if _is_folder(encoder, given):
         yield from _of_folder(Path(encoder), evaluations, sets, root, out, given)
         return

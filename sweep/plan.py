@@ -329,7 +329,8 @@ class Plan:
         spec = self.spec(judged)
         requests = [request for applied in there for request in applied.module.requests(applied.config, spec)]
         items = encoded(judged, self.root, requests)
-        return price(resolved, self.root, self.sweep.resources.pretrain.cpu, items, steps)
+        share = self.sweep.resources.pretrain
+        return price(resolved, self.root, share.cpu, items, steps, share.gpu > 0)
 
     def describe(self) -> list[str]:
         """The plan as lines for a person."""

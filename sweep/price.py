@@ -51,35 +51,39 @@ def encoded(resolved: Resolved, root: Path | None, requests: Iterable[Request]) 
     )
 
 
-def price(resolved: Resolved, root: Path | None, cores: float, encoded: int, steps: int = 3) -> Price:
+def price(
+    resolved: Resolved, root: Path | None, cores: float, encoded: int, steps: int = 3, gpu: bool = False
+) -> Price:
     """Time training steps of a batch that grows as long as they take a moment, to the real one where that is small.
 
     The time of a larger batch is taken to grow with its items. Steps that long hardly have costs of another kind.
 
     Args:
         cores: that a step may use. encoded: see `Price`. steps: of each size, of which the shortest counts.
+        gpu: trials have one; it is timed if there is one here.
     """
     source = resolved.source(root, "train")
     views = resolved.build_views(source.spec)
     batch = min(resolved.train.batch_size, len(source))
+    device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(cores)))
     try:
-        method = resolved.build_method(views.spec).train()
+        method = resolved.build_method(views.spec).to(device).train()
 
         def fetched(items: int, number: int) -> Batch:
-            return source.fetch(torch.arange(items), generator(0, 0, number))
+            return source.fetch(torch.arange(items), generator(0, 0, number)).to(device)
 
         def step(items: int, number: int) -> float:
             begin = time.perf_counter()
             method(views(fetched(items, number), generator(0, 0, number)))["loss"].backward()
-            return time.perf_counter() - begin
+            return _done(device) - begin
 
         def encoding(items: int, number: int) -> float:
             begin = time.perf_counter()
             with torch.no_grad():
                 method.encode(views.clean(fetched(items, number)).views[0])
-            return time.perf_counter() - begin
+            return _done(device) - begin
 
         measured = min(FEW, batch)
         shortest = _shortest(step, measured, steps)
@@ -95,6 +99,13 @@ def price(resolved: Resolved, root: Path | None, cores: float, encoded: int, ste
     each = shortest * batch / measured
     seconds = each * steps_per_epoch(len(source), resolved.train) * resolved.train.epochs
     return Price(seconds, batch, measured, encoded, one)
+
+
+def _done(device: torch.device) -> float:
+    """Now, when all is computed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _shortest(step: Callable[[int, int], float], items: int, steps: int) -> float:

@@ -205,6 +205,7 @@ def test_any_method_untrained(run: Run, capsys: pytest.CaptureFixture[str]) -> N
         (["DINO", "knn", *DIGITS], "give --weights FILE (facebookresearch/dino dino_resnet50_pretrain.pth"),
         (["DINO", "knn", *DIGITS, "--weights", "none.pth"], "none.pth: no such file"),
         (["DINO", "knn", *DIGITS, "--weights", "a.pth", "--untrained"], "has no weights; leave --weights out"),
+        (["./encoder", "knn", "--seed", "1"], "--seed 1: is of drawn weights; add --untrained"),
         (["DINO", "knn", "--data", "digit", "--untrained"], "no such dataset; did you mean 'digits'?"),
         (["DINO", "knn", *DIGITS, "--untrained", "--set", "method.nett=resnet18"], "method.nett: no such option"),
         (["HuBERT", "knn", *DIGITS, "--untrained"], "this encoder takes sound of one channel (1, T)"),

@@ -117,7 +117,9 @@ def test_what_does_not_fit_is_one_line(
 
 def test_what_is_no_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text").write_text("no weights\n")
-    for file, message in ((tmp_path / "none", "no such file"), (tmp_path / "text", "is no file of torch.save")):
+    (tmp_path / "words").write_text("gelernt wird nichts\n")
+    wrong = "is no file of torch.save, or holds more than tensors"
+    for file, message in ((tmp_path / "none", "no such file"), (tmp_path / "text", wrong), (tmp_path / "words", wrong)):
         assert run_command(["import", str(file), str(tmp_path / "ours"), *SIE]) == 2
         said = capsys.readouterr().err
         assert str(file) in said and message in said and said.count("\n") == 1

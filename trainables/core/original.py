@@ -41,12 +41,12 @@ def read_original(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError):
         raise CheckpointError(f"{path}: no such file; give the one that torch.save wrote") from None
-    except pickle.UnpicklingError:
+    except (pickle.UnpicklingError, KeyError, IndexError):  # the latter two of plain text, whose words say nothing
         raise CheckpointError(
             f"{path}: is no file of torch.save, or holds more than tensors and plain values, and that is not run; "
             "keep its state_dict alone"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: is no file of torch.save: {' '.join(str(error).split())[:200]}") from None
     for holder in HOLDERS:
         if isinstance(content, Mapping) and isinstance(content.get(holder), Mapping):
