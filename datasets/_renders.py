@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -83,9 +84,15 @@ def read_listings(folder: Path) -> dict[str, Listing]:
     return {"train": train, "val": val}
 
 
+# Python 3.11 counts the depth of what `ast` parses, as a header of NumPy's is, for all threads together, and raises a
+# SystemError where the counts differ (https://github.com/python/cpython/issues/106905)
+_PARSING = threading.Lock()
+
+
 def _load(path: Path) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(path)
+        with _PARSING:
+            array: np.ndarray = np.load(path)
     except FileNotFoundError:
         raise DataError(f"bench3die: no '{path.name}' in {path.parent}") from None
     except (OSError, ValueError, EOFError) as error:
