@@ -107,6 +107,7 @@ def begun(directory: Path, epochs: int = 1) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_at_once_and_nothing_is_lost(tmp_path: Path) -> None:
     directory = tmp_path / "sweep"
     sweep = cheap(base={"method": {"seconds": 1}, "train": {"epochs": 3}}, budget={"trials": 1})
