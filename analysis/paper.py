@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,6 @@ import numpy as np
 
 from analysis.chart import Axis, Chart, Panel, Parallel, Scale, Series
 from analysis.style import DIVERGING, SEQUENTIAL, SHARES, wrapped
-from datasets.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,13 +39,14 @@ STYLE: dict[Any, Any] = {
 
 
 def save(chart: Chart, path: Path) -> Path:
-    """Write the chart as PNG."""
+    """Write the chart as PNG, to a temporary name first."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
         figure = draw(chart)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=130, facecolor="white")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        figure.savefig(temporary, format="png", dpi=130, facecolor="white")
+    temporary.replace(path)
     return path
 
 

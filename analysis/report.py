@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 import shlex
 import shutil
@@ -17,7 +18,6 @@ from analysis import compare, curves, importance, paper, pareto, profile
 from analysis.chart import Chart
 from analysis.frames import STATES, Results, collect, matching
 from analysis.table import Best, best_of, cell, of_results, write
-from datasets.atomic import replacing
 from sweep.records import Records
 
 if TYPE_CHECKING:
@@ -84,18 +84,21 @@ def report(records: Records, out: Path, metrics: Sequence[str] = ()) -> Path:
     _figures(drawn, out / "figures")
     write(of_results(results), out / "table.csv")
     page = _page(results, {name: interactive.draw(chart) for name, chart in drawn.items()})
-    with replacing(out / PAGE) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    temporary = out / f".{PAGE}.{os.getpid()}"
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(out / PAGE)
     return out / PAGE
 
 
 def _figures(drawn: dict[str, Chart], folder: Path) -> None:
     """The PNG files, in a folder that is replaced as a whole, so that no figure of an older state stays behind."""
-    with replacing(folder) as temporary:
-        temporary.mkdir()
-        for name, chart in drawn.items():
-            paper.save(chart, temporary / f"{name}.png")
-        shutil.rmtree(folder, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    for name, chart in drawn.items():
+        paper.save(chart, temporary / f"{name}.png")
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
 
 
 def _page(results: Results, drawn: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,6 @@ import pandas as pd
 
 from analysis.frames import STATES, Results, collect, is_test, matching, std, varied
 from analysis.pareto import UNRANKED, front, ranks
-from datasets.atomic import replacing
 from sweep.records import Records
 
 By = Literal["configuration", "trial", "evaluation"]
@@ -128,8 +128,12 @@ def write(frame: pd.DataFrame, path: Path) -> Path:
     if path.suffix not in writers:
         raise ValueError(f"{path}: a table is written as {', '.join(sorted(writers))}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
         writers[path.suffix](frame, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -22,7 +22,7 @@ BELOW = {
     # the last step of a sweep is its report: the CLI hands records to `analysis`, which knows nothing of the platform
     "sweep": ("datasets", "trainables", "analysis"),
     "search_spaces": ("sweep.spec", "sweep.space"),
-    "analysis": ("sweep.records", "datasets.atomic"),  # the second only writes files
+    "analysis": ("sweep.records",),
 }
 
 
