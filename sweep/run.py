@@ -62,9 +62,9 @@ def run(
         from sweep.plan import local_resources
 
         plan.check_resources(local_resources())
-    else:
-        _joined(plan, address, say)  # before there is a folder: what is refused leaves none
     begun = (where / MANIFEST).exists()
+    if address is not None and not begun:
+        _joined(plan, address, say)  # before there is a folder: what is refused leaves none
     records = create(where.resolve(), asked, options)
     if begun:  # it may have been extended since, which its folder knows
         return resume(where, quiet=quiet, say=say, data_root=options["data_root"], address=address)

@@ -53,11 +53,14 @@ def test_features_are_encoded_once_for_five_evaluations() -> None:
 
 @pytest.mark.slow
 def test_a_full_profile_is_whole_and_probes_are_cheaper_together() -> None:
-    found = profile.profile(items=150, encoder="narrow_cifar10_resnet8", epochs=1)
+    found = profile.profile(items=150, encoder="narrow_cifar10_resnet8", epochs=1, against=True)
     # splits, of each three factors with baseline, of each three shifts, of four transforms, and two means over all
     read, told, made, near = 3 * (1 + 2 * 3), 3 * (1 + 2 * 3), 3 * 2 * 7, 4 * 9
     misled = 6 * 2 * (4 + 2) + 2 * 2
     assert found["metrics"] == 2 * (read + told + made + near + misled)
+    # six probes of parameters and six of features, each at least until its patience of ten and three epochs is over
+    assert found["original_encodings"] > 2 * 6 * (10 + 3) * 120, "of 120 train items, before and after"
+    assert found["original"] > found["original_steps"] > 0 and found["original_ratio"] > 1
     assert profile.together(12, 8)["ratio"] >= 2
 
 

@@ -264,12 +264,12 @@ def test_patches_of_m2d_need_not_be_square() -> None:
 
 
 def test_other_encoders_of_pesto() -> None:
-    """Without a further convolution, or with ones that stand alone; several transforms at once."""
+    """Without a further convolution, or with ones that stand alone."""
     torch.manual_seed(0)
-    x = torch.randn(5, 2, 24)
-    plain = pesto.Encoder(24, (6, 5, 2), 7, 20, further=0, channels=2)
+    x = torch.randn(5, 1, 24)
+    plain = pesto.Encoder(24, (6, 5, 2), 7, 20, further=0)
     assert not len(plain.prefilt_layers) and plain(x).sum(1).tolist() == pytest.approx([1.0] * 5)
-    added, alone = (pesto.Encoder(24, (6, 5, 2), 7, 20, 2, residual, channels=2) for residual in (True, False))
+    added, alone = (pesto.Encoder(24, (6, 5, 2), 7, 20, 2, residual) for residual in (True, False))
     alone.load_state_dict(added.state_dict())
     for encoder in (added, alone):
         for layer in encoder.prefilt_layers:

@@ -44,7 +44,7 @@ class Options(Config):
 
 
 class Encoder(nn.Module):
-    """Bins (N, channels, F) -> probabilities of pitches (N, pitches)."""
+    """Bins (N, 1, F) -> probabilities of pitches (N, pitches)."""
 
     def __init__(
         self,
@@ -55,13 +55,12 @@ class Encoder(nn.Module):
         further: int = 1,
         residual: bool = True,
         leak: float = LEAK,
-        channels: int = 1,
     ) -> None:
-        """Build; `channels`: transforms that are seen at once, of harmonics; for the others see `Options`."""
+        """Build; see `Options`."""
         super().__init__()
         self.pitches, self.residual = pitches, residual
-        self.layernorm = nn.LayerNorm([channels, bins])
-        self.conv1 = nn.Sequential(nn.Conv1d(channels, widths[0], kernel, padding=kernel // 2), nn.LeakyReLU(leak))
+        self.layernorm = nn.LayerNorm([1, bins])
+        self.conv1 = nn.Sequential(nn.Conv1d(1, widths[0], kernel, padding=kernel // 2), nn.LeakyReLU(leak))
         self.prefilt_layers = nn.ModuleList(
             [nn.Conv1d(widths[0], widths[0], kernel, padding=kernel // 2) for _ in range(further)]
         )
